@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: MIT
+"""The base class of every device."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from .properties import Property, parse_properties
+from .vmstate import VMState, snapshot
+
+if TYPE_CHECKING:
+    from .bus import Bus
+
+_log = logging.getLogger("pyemu.device")
+
+
+class Device:
+    """One device or device function.
+
+    A device knows offsets, never its address: the bus it is plugged into hands it ports, memory and
+    interrupt pins in :meth:`realize`, and can move them afterwards. All methods run on the machine
+    thread, none may block.
+
+    Class attributes:
+        type_name: what the user writes after ``--device``.
+        properties: the options it takes; each becomes an attribute (``-`` turns into ``_``).
+        vmstate: its declared state, or None for a device that has none.
+        volatile: attributes that are not state although they change: wiring, caches, counters.
+
+    Life: ``__init__(**properties)``, then the bus sets :attr:`id`, :attr:`bus`, then
+    :meth:`realize`, :meth:`reset`, accesses, :meth:`unrealize`.
+    """
+
+    type_name: ClassVar[str] = ""
+    properties: ClassVar[tuple[Property, ...]] = ()
+    vmstate: ClassVar[VMState | None] = None
+    volatile: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(self, **properties: Any) -> None:
+        self.id: str = type(self).type_name
+        self.bus: Bus | None = None
+        self._warned: set[str] = set()
+        for name, value in parse_properties(type(self).type_name, type(self).properties, properties).items():
+            setattr(self, name.replace("-", "_"), value)
+
+    # -- life -------------------------------------------------------------------------------------
+
+    def realize(self) -> None:
+        """Claims ports, memory and pins from the bus. A conflict raises and names both owners."""
+
+    def unrealize(self) -> None:
+        """Gives back what :meth:`realize` claimed. Called once, also after a failed realize."""
+
+    def reset(self) -> None:
+        """Brings every declared field to its power-on value."""
+
+    # -- state ------------------------------------------------------------------------------------
+
+    @property
+    def section_name(self) -> str:
+        """The name of the device's section in a migration stream; instances share it."""
+        return self.vmstate.name if self.vmstate is not None else self.type_name
+
+    def pre_save(self) -> None:
+        """Brings declared fields up to date before they are saved."""
+
+    def post_load(self, version: int) -> None:
+        """Recomputes what follows from the loaded fields: maps, pins, timers.
+
+        Raises:
+            MigrationError: the loaded values contradict each other.
+        """
+
+    # -- helpers ----------------------------------------------------------------------------------
+
+    def warn_once(self, key: str, message: str, *args: Any) -> None:
+        """Logs a guest error the first time *key* comes up; a guest in a loop cannot fill the log."""
+        if key not in self._warned and len(self._warned) < 1024:
+            self._warned.add(key)
+            _log.warning("%s: " + message, self.id, *args)
+
+    def info(self) -> dict[str, Any]:
+        """The declared state as plain values."""
+        return snapshot(self.vmstate, self) if self.vmstate is not None else {}
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id}>"

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: MIT
+"""Declared properties: what a user may write after ``-M board,`` or ``--device name,``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ..errors import ConfigError
+
+Kind = Literal["int", "bool", "str", "size", "choice", "chardev", "drive"]
+_SIZE = re.compile(r"(0[xX][0-9a-fA-F]+|\d+)([kKmMgGtT]?)[bB]?\Z")
+_SUFFIX = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
+_BOOL = {"on": True, "yes": True, "true": True, "off": False, "no": False, "false": False}
+
+
+def parse_size(text: str | int) -> int:
+    """Bytes from ``64M``, ``0x1000``, ``512``; suffixes k, M, G and T are powers of 1024.
+
+    Raises:
+        ValueError: the text is none of these.
+    """
+    if isinstance(text, int):
+        return text
+    match = _SIZE.match(text.strip())
+    if match is None:
+        raise ValueError(f"size {text!r} is not a number with an optional suffix k, M, G or T")
+    return int(match[1], 0) << _SUFFIX[match[2].lower()]
+
+
+@dataclass(frozen=True, slots=True)
+class Property:
+    """One declared option of a device or board.
+
+    Args:
+        name: as the user writes it.
+        kind: ``int`` (decimal or 0x), ``bool`` (on/off), ``str``, ``size`` (bytes), ``choice``,
+            ``chardev`` (a character backend) or ``drive`` (a block backend).
+        default: used when the user gives nothing.
+        help: one line.
+        minimum, maximum: inclusive limits of an ``int`` or ``size``.
+        choices: the accepted values of a ``choice``.
+    """
+
+    name: str
+    kind: Kind
+    default: Any = None
+    help: str = ""
+    minimum: int | None = None
+    maximum: int | None = None
+    choices: tuple[str, ...] = ()
+
+    @property
+    def attribute(self) -> str:
+        """The attribute of the device that holds the value."""
+        return self.name.replace("-", "_")
+
+    def parse(self, owner: str, value: Any) -> Any:
+        """The value as the device sees it.
+
+        Raises:
+            ConfigError: names *owner*, the property, the value and what is accepted.
+        """
+
+        def bad(wanted: str) -> ConfigError:
+            return ConfigError(f"{owner}: property {self.name}={value!r} is not {wanted}")
+
+        if value is None:
+            return None
+        if self.kind in ("int", "size"):
+            if isinstance(value, bool) or not isinstance(value, (int, str)):
+                raise bad("a number")
+            try:
+                number = int(value, 0) if isinstance(value, str) and self.kind == "int" else parse_size(value)
+            except ValueError:
+                raise bad("a number") from None
+            low = self.minimum if self.minimum is not None else number
+            high = self.maximum if self.maximum is not None else number
+            if not low <= number <= high:
+                raise bad(f"between {self.minimum} and {self.maximum}")
+            return number
+        if self.kind == "bool":
+            if isinstance(value, bool):
+                return value
+            if str(value).lower() not in _BOOL:
+                raise bad("on or off")
+            return _BOOL[str(value).lower()]
+        if self.kind == "choice":
+            if str(value) not in self.choices:
+                raise bad(f"one of {', '.join(self.choices)}")
+            return str(value)
+        if self.kind == "str":
+            return str(value)
+        return value
+
+
+def parse_properties(owner: str, declared: Sequence[Property], given: Mapping[str, Any]) -> dict[str, Any]:
+    """All declared properties with the user's values or the defaults.
+
+    Raises:
+        ConfigError: a name is not declared (the message lists those that are) or a value does not fit.
+    """
+    known = {p.name: p for p in declared}
+    values = {p.name: p.parse(owner, p.default) for p in declared}
+    for name, value in given.items():
+        key = name if name in known else name.replace("_", "-")
+        if key not in known:
+            names = ", ".join(sorted(known)) or "none"
+            raise ConfigError(f"{owner}: unknown property {name}={value!r}; it has: {names}")
+        values[key] = known[key].parse(owner, value)
+    return values
