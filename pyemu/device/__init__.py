@@ -1,1 +1,32 @@
 # SPDX-License-Identifier: MIT
+"""Devices, their declared state, the buses they sit on, and their connections to the host."""
+
+from . import vmstate
+from ._clock import Clock, Timer
+from ._irq import IRQLine, IRQOut
+from .bus import Bus
+from .device import Device
+from .dma import DMAClient, DMAController, DMARequest
+from .isa import ISABus, ISADevice, ISAFunction
+from .properties import Property, parse_properties, parse_size
+from .vmstate import VMState
+
+__all__ = [
+    "Bus",
+    "Clock",
+    "DMAClient",
+    "DMAController",
+    "DMARequest",
+    "Device",
+    "IRQLine",
+    "IRQOut",
+    "ISABus",
+    "ISADevice",
+    "ISAFunction",
+    "Property",
+    "Timer",
+    "VMState",
+    "parse_properties",
+    "parse_size",
+    "vmstate",
+]

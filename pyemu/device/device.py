@@ -26,7 +26,9 @@ class Device:
         type_name: what the user writes after ``--device``.
         properties: the options it takes; each becomes an attribute (``-`` turns into ``_``).
         vmstate: its declared state, or None for a device that has none.
-        volatile: attributes that are not state although they change: wiring, caches, counters.
+        bus_kind: the kind of bus it fits, ``isa`` or ``pci``; empty for any.
+        volatile: attributes that are not state although they change: wiring, caches, counters. Those
+            that base classes name count as well.
 
     Life: ``__init__(**properties)``, then the bus sets :attr:`id`, :attr:`bus`, then
     :meth:`realize`, :meth:`reset`, accesses, :meth:`unrealize`.
@@ -35,7 +37,8 @@ class Device:
     type_name: ClassVar[str] = ""
     properties: ClassVar[tuple[Property, ...]] = ()
     vmstate: ClassVar[VMState | None] = None
-    volatile: ClassVar[frozenset[str]] = frozenset()
+    bus_kind: ClassVar[str] = ""
+    volatile: ClassVar[frozenset[str]] = frozenset({"id", "bus", "_warned"})
 
     def __init__(self, **properties: Any) -> None:
         self.id: str = type(self).type_name
@@ -54,6 +57,11 @@ class Device:
 
     def reset(self) -> None:
         """Brings every declared field to its power-on value."""
+
+    @classmethod
+    def volatile_attributes(cls) -> frozenset[str]:
+        """The :attr:`volatile` names of this class and all its bases."""
+        return frozenset().union(*(base.__dict__.get("volatile", frozenset()) for base in cls.__mro__))
 
     # -- state ------------------------------------------------------------------------------------
 
