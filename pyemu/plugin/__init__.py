@@ -1,1 +1,21 @@
 # SPDX-License-Identifier: MIT
+"""The plugin host: hooks, the records they yield, and the manager that loads plugins."""
+
+from .hookspecs import hookimpl, hookspec
+from .manager import PluginInfo, PluginManager
+from .records import API_VERSION, Backend, Board, Channel, Command, DeviceType, Engine, Record
+
+__all__ = [
+    "API_VERSION",
+    "Backend",
+    "Board",
+    "Channel",
+    "Command",
+    "DeviceType",
+    "Engine",
+    "PluginInfo",
+    "PluginManager",
+    "Record",
+    "hookimpl",
+    "hookspec",
+]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """What hooks yield: typed records that declare a thing and say where its code is.
 
-A record never builds anything. ``factory`` is a string ``"package.module:attribute"`` that the host
-imports when a machine names the record, so listing plugins imports nothing heavy.
+A record never builds anything. ``factory`` is a string ``"package.module:attribute"`` (or a whole
+module, ``"package.module"``) that the host imports when a machine names the record, so listing plugins imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ class Record:
     Args:
         name: unique among records of its kind; what the user writes.
         factory: ``"package.module:attribute"``.
-        api: the interface version the plugin was written for.
+        api: the interface version the plugin was written for. A record that states none was
+            written for 1.0, whatever the host's version is by now.
         help: one line for listings.
     """
 
     kind: ClassVar[str] = ""
     name: str
     factory: str
-    api: tuple[int, int] = API_VERSION
+    api: tuple[int, int] = (1, 0)
     help: str = ""
 
 
@@ -102,7 +103,9 @@ class Channel(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command(Record):
-    """A subcommand of ``pyemu``. The factory is a module with ``configure(parser)`` and ``run(args) -> int``."""
+    """A subcommand of ``pyemu``. The factory names a module, ``"package.module"``, that has
+    ``configure(parser)`` and ``run(args) -> int``.
+    """
 
     kind: ClassVar[str] = "command"
 

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: MIT
+"""What the core itself provides, through the hooks that plugins use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .plugin import Board, Channel, Command, hookimpl
+
+
+@hookimpl
+def pyemu_boards() -> Iterator[Board]:
+    yield Board(
+        name="none",
+        factory="pyemu.machine.boards:build_none",
+        help="RAM and nothing else; reads and writes saved machines of QEMU's board of that name",
+        default_cpu="none",
+        arch="none",
+    )
+
+
+@hookimpl
+def pyemu_channels() -> Iterator[Channel]:
+    yield Channel(
+        name="file", scheme="file", factory="pyemu.migration.channels:FileChannel", help="file:PATH[,offset=N]"
+    )
+
+
+@hookimpl
+def pyemu_commands() -> Iterator[Command]:
+    yield Command(name="run", factory="pyemu.cli.run", help="run a machine")
+    yield Command(name="demo", factory="pyemu.cli.demo", help="save a running machine, restore it, go on counting")
+    yield Command(name="save", factory="pyemu.cli.save", help="save a running machine through its QMP socket")
+    yield Command(name="restore", factory="pyemu.cli.restore", help="load a saved machine through a QMP socket")
+    yield Command(name="snapshot", factory="pyemu.cli.snapshot", help="look into saved machines")
+    yield Command(name="plugins", factory="pyemu.cli.plugins", help="list, write and check plugins")
+    yield Command(name="doctor", factory="pyemu.cli.doctor", help="say what this system offers and what is missing")
+    yield Command(name="bench", factory="pyemu.cli.bench", help="run the micro-benchmarks")
