@@ -8,6 +8,8 @@ from .bus import Bus
 from .device import Device
 from .dma import DMAClient, DMAController, DMARequest
 from .isa import ISABus, ISADevice, ISAFunction
+from .pci import PCIBus, PCIConfigPorts
+from .pci_device import PCIDevice, pci_state
 from .properties import Property, parse_properties, parse_size
 from .vmstate import VMState
 
@@ -23,10 +25,14 @@ __all__ = [
     "ISABus",
     "ISADevice",
     "ISAFunction",
+    "PCIBus",
+    "PCIConfigPorts",
+    "PCIDevice",
     "Property",
     "Timer",
     "VMState",
     "parse_properties",
     "parse_size",
+    "pci_state",
     "vmstate",
 ]

@@ -272,6 +272,9 @@ class ISAFunction(ISADevice):
             self.dma = previous
             raise
 
+    def set_mode(self, mode: str) -> None:
+        """Chooses among a function's operating modes; most functions have one only and ignore this."""
+
     def _connect(self) -> None:
         shown = self.pio is not None and self.enabled
         self.irq_out.connect(self.bus.irq_line(self.irq) if shown else None)
