@@ -8,9 +8,10 @@ module, ``"package.module"``) that the host imports when a machine names the rec
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..device.properties import Property
+if TYPE_CHECKING:  # listing plugins must not need the compiled parts that the device package imports
+    from ..device.properties import Property
 
 #: Version of the plugin interface. A plugin of another major number, or of a higher minor one, is refused.
 API_VERSION: tuple[int, int] = (1, 0)
