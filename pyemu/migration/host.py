@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
+from ..device import Clock
 from ..device.vmstate import VMState
 from ..memory import RAMBlock
 
@@ -43,10 +44,14 @@ class MigrationHost(Protocol):
     def run_state(self) -> str:
         """QEMU's name: running, paused, prelaunch, inmigrate, finish-migrate, postmigrate ..."""
 
+    @property
+    def clock(self) -> Clock:
+        """Guest time. Migration itself writes it as section ``timer``, and the run state as ``globalstate``."""
+
     def ram_blocks(self) -> Sequence[RAMBlock]: ...
 
     def sections(self) -> Sequence[DeviceSection]:
-        """All sections but ``ram``, in wire order (registration order; ``timer`` first, ``globalstate`` last)."""
+        """The sections of the CPU and the devices, in wire order, which is the order of registration."""
 
     def description(self) -> dict[str, Any]:
         """The ``pyemu`` key of the stream's JSON: board, options, memory, devices, drives."""

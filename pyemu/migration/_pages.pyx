@@ -1,0 +1,368 @@
+# SPDX-License-Identifier: MIT
+"""Moving guest pages between memory and a file: the compiled half of :mod:`pyemu.migration.pages`.
+
+Everything that touches page data runs without the GIL, so as many threads as there are channels
+work at once. Pages go out in the longest runs that are contiguous in memory, hence in the file.
+"""
+
+import os
+
+import numpy as np
+
+from libc.errno cimport EINTR, errno
+from libc.stdint cimport int64_t, uint8_t, uint64_t, uintptr_t
+from libc.string cimport memset
+from posix.types cimport off_t
+
+
+cdef extern from "<unistd.h>" nogil:
+    ssize_t pwrite(int fd, const void *data, size_t length, off_t offset)
+    ssize_t pread(int fd, void *data, size_t length, off_t offset)
+
+cdef extern from "_zero.h" nogil:
+    int pyemu_zero(const uint8_t *data, size_t length)
+    const char *pyemu_zero_level
+    int pyemu_zero_select(const char *name)
+    uint64_t pyemu_bits_take(uint64_t *word, uint64_t mask)
+    void pyemu_bits_set(uint64_t *word, uint64_t mask)
+    void pyemu_bits_clear(uint64_t *word, uint64_t mask)
+    uint64_t pyemu_bits_load(const uint64_t *word)
+
+cdef extern from *:
+    """
+    #define pyemu_ctz64(x) __builtin_ctzll(x)
+    #define pyemu_popcount64(x) __builtin_popcountll(x)
+    """
+    int pyemu_ctz64(uint64_t x) nogil
+    int pyemu_popcount64(uint64_t x) nogil
+
+# Longest piece of one system call. It bounds how far a failed write has to be looked back for.
+cdef enum:
+    PIECE = 4 << 20
+
+pyemu_zero_select(NULL)
+
+
+def simd():
+    """Name of the zero test in use: ``avx2``, ``sse2`` or ``plain``."""
+    return pyemu_zero_level.decode()
+
+
+def select_simd(name=None):
+    """Selects a zero test by name, or the best one; for tests and benchmarks.
+
+    Raises:
+        ValueError: this processor does not have it.
+    """
+    cdef bytes encoded
+    if name is None:
+        pyemu_zero_select(NULL)
+        return
+    encoded = name.encode()
+    if not pyemu_zero_select(encoded):
+        raise ValueError(f"zero test {name!r} is not available on this processor")
+
+
+cdef _check_runs(const int64_t[:, ::1] runs, Py_ssize_t pages):
+    cdef Py_ssize_t i
+    if runs.shape[1] != 2:
+        raise ValueError(f"runs have {runs.shape[1]} columns, not first and count")
+    for i in range(runs.shape[0]):
+        if runs[i, 0] < 0 or runs[i, 1] < 0 or runs[i, 0] > pages or runs[i, 1] > pages - runs[i, 0]:
+            raise ValueError(f"run of {runs[i, 1]} pages at page {runs[i, 0]} is outside of {pages} pages")
+
+
+cdef _check_bits(const uint64_t[::1] bits, Py_ssize_t pages):
+    if bits.shape[0] < (pages + 63) // 64:
+        raise ValueError(f"bitmap of {bits.shape[0]} words is too short for {pages} pages")
+
+
+# Cannot fail: callers have checked that first..first+count lies inside the bitmap.
+cdef void _mark(uint64_t *words, int64_t first, int64_t count, bint value) noexcept nogil:
+    cdef int64_t low, room, n
+    cdef uint64_t mask
+    while count > 0:
+        low = first & 63
+        room = 64 - low
+        n = count if count < room else room
+        mask = (~<uint64_t>0 if n == 64 else (<uint64_t>1 << n) - 1) << low
+        if value:
+            pyemu_bits_set(&words[first >> 6], mask)
+        else:
+            pyemu_bits_clear(&words[first >> 6], mask)
+        first += n
+        count -= n
+
+
+# Returns 0 or an errno. It touches only memory that the caller has checked.
+cdef int _write_all(int fd, const uint8_t *data, int64_t length, int64_t offset, int64_t *calls) noexcept nogil:
+    cdef ssize_t done
+    while length > 0:
+        done = pwrite(fd, data, length if length < PIECE else PIECE, offset)
+        calls[0] += 1
+        if done < 0:
+            if errno == EINTR:
+                continue
+            return errno
+        data += done
+        offset += done
+        length -= done
+    return 0
+
+
+def write_pages(int fd, uintptr_t base, Py_ssize_t pages, Py_ssize_t page_size, int64_t offset,
+                const int64_t[:, ::1] runs, uint64_t[::1] present, uint64_t[::1] written, bint detect_zero):
+    """Writes runs of pages to their fixed places in a file. May run in several threads at once.
+
+    Args:
+        fd: open for writing.
+        base: host address of page 0; the caller keeps the memory alive.
+        pages: pages that the memory has.
+        offset: position of page 0 in the file.
+        runs: rows of (first page, number of pages).
+        present: bitmap in which data pages are set and zero pages cleared.
+        written: bitmap in which pages that ever reached the file are set.
+        detect_zero: leave zero pages out of the file.
+
+    Returns:
+        (data pages, zero pages, system calls)
+
+    Raises:
+        OSError: a write failed; bits of the pages of that write are unchanged.
+    """
+    _check_runs(runs, pages)
+    _check_bits(present, pages)
+    _check_bits(written, pages)
+    cdef const uint8_t *memory = <const uint8_t *>base
+    cdef uint64_t *present_words = &present[0] if present.shape[0] else NULL
+    cdef uint64_t *written_words = &written[0] if written.shape[0] else NULL
+    cdef int64_t longest = PIECE // page_size if PIECE > page_size else 1
+    cdef int64_t page, end, start, normal = 0, zero = 0, calls = 0
+    cdef Py_ssize_t i
+    cdef int code = 0
+    with nogil:
+        for i in range(runs.shape[0]):
+            page = runs[i, 0]
+            end = page + runs[i, 1]
+            while page < end:
+                start = page
+                if detect_zero:
+                    while page < end and pyemu_zero(memory + page * page_size, page_size):
+                        page += 1
+                    if page > start:
+                        _mark(present_words, start, page - start, False)
+                        zero += page - start
+                        start = page
+                    while (page < end and page - start < longest
+                           and not pyemu_zero(memory + page * page_size, page_size)):
+                        page += 1
+                else:
+                    page = end if end - page < longest else page + longest
+                if page > start:
+                    # Marked before the write: after a short write the file holds some of these bytes.
+                    _mark(written_words, start, page - start, True)
+                    code = _write_all(fd, memory + start * page_size, (page - start) * page_size,
+                                      offset + start * page_size, &calls)
+                    if code:
+                        break
+                    _mark(present_words, start, page - start, True)
+                    normal += page - start
+            if code:
+                break
+    if code:
+        raise OSError(code, os.strerror(code))
+    return normal, zero, calls
+
+
+def read_pages(int fd, uintptr_t base, Py_ssize_t pages, Py_ssize_t page_size, int64_t offset,
+               const int64_t[:, ::1] runs):
+    """Reads runs of pages from their fixed places in a file into memory. Threads as in :func:`write_pages`.
+
+    Returns:
+        the number of pages read
+
+    Raises:
+        OSError: a read failed.
+        EOFError: the file ends inside a page; the message names page and position.
+    """
+    _check_runs(runs, pages)
+    cdef uint8_t *memory = <uint8_t *>base
+    cdef int64_t position = 0, length, total = 0, at = 0
+    cdef ssize_t done = 1
+    cdef Py_ssize_t i
+    cdef int code = 0
+    with nogil:
+        for i in range(runs.shape[0]):
+            at = runs[i, 0] * page_size
+            length = runs[i, 1] * page_size
+            total += runs[i, 1]
+            while length > 0:
+                position = offset + at
+                done = pread(fd, memory + at, length if length < PIECE else PIECE, position)
+                if done < 0:
+                    if errno == EINTR:
+                        continue
+                    code = errno
+                    break
+                if done == 0:
+                    break
+                at += done
+                length -= done
+            if done <= 0:
+                break
+    if code:
+        raise OSError(code, os.strerror(code))
+    if done == 0:
+        raise EOFError(f"page at {at // page_size * page_size:#x} ends before its {page_size} bytes, "
+                       f"file position {position:#x}")
+    return total
+
+
+def zero_flags(uintptr_t base, Py_ssize_t pages, Py_ssize_t page_size, const int64_t[:, ::1] runs):
+    """For each page of *runs*, in order, 1 if it is all zero: an array of ``uint8``."""
+    _check_runs(runs, pages)
+    cdef const uint8_t *memory = <const uint8_t *>base
+    cdef Py_ssize_t i, total = 0, at = 0
+    cdef int64_t page
+    for i in range(runs.shape[0]):
+        total += runs[i, 1]
+    flags = np.empty(total, dtype=np.uint8)
+    cdef uint8_t[::1] out = flags
+    with nogil:
+        for i in range(runs.shape[0]):
+            for page in range(runs[i, 0], runs[i, 0] + runs[i, 1]):
+                out[at] = pyemu_zero(memory + page * page_size, page_size)
+                at += 1
+    return flags
+
+
+def clear_pages(uintptr_t base, Py_ssize_t pages, Py_ssize_t page_size, const int64_t[:, ::1] runs):
+    """Zeroes the pages that are not zero yet, and so touches no memory that nobody has used.
+
+    Returns:
+        the number of pages that had to be cleared
+    """
+    _check_runs(runs, pages)
+    cdef uint8_t *memory = <uint8_t *>base
+    cdef int64_t page, cleared = 0
+    cdef Py_ssize_t i
+    with nogil:
+        for i in range(runs.shape[0]):
+            for page in range(runs[i, 0], runs[i, 0] + runs[i, 1]):
+                if not pyemu_zero(memory + page * page_size, page_size):
+                    memset(memory + page * page_size, 0, page_size)
+                    cleared += 1
+    return cleared
+
+
+def take_runs(uint64_t[::1] bits, Py_ssize_t pages, int64_t start, int64_t limit):
+    """Clears up to *limit* set bits from *start* on, atomically, and returns them as runs.
+
+    A bit is cleared before its page is read: a page written meanwhile is set again and comes back.
+
+    Returns:
+        (array of (first, count) rows, page to go on from)
+    """
+    _check_bits(bits, pages)
+    if start < 0 or limit <= 0:
+        raise ValueError(f"cannot take {limit} pages from page {start}")
+    rows = np.empty((min(limit, max(pages - start, 0)), 2), dtype=np.int64)
+    cdef int64_t[:, ::1] out = rows
+    cdef uint64_t word, mask
+    cdef int64_t n = 0, taken = 0, page = start, first, low, room
+    with nogil:
+        while page < pages and taken < limit:
+            low = page & 63
+            mask = ~<uint64_t>0 << low
+            if pages - (page - low) < 64:
+                mask &= (<uint64_t>1 << (pages - (page - low))) - 1
+            word = pyemu_bits_load(&bits[page >> 6]) & mask
+            if not word:
+                page += 64 - low
+                continue
+            # Keep at most as many of the lowest bits as there is room for.
+            room = limit - taken
+            if pyemu_popcount64(word) > room:
+                mask = word
+                while room:
+                    mask &= mask - 1
+                    room -= 1
+                word &= ~mask
+            word = pyemu_bits_take(&bits[page >> 6], word)
+            first = page - low
+            page = first + 64
+            while word:
+                low = pyemu_ctz64(word)
+                room = pyemu_ctz64(~(word >> low)) if ~(word >> low) else 64
+                if n and out[n - 1, 0] + out[n - 1, 1] == first + low:
+                    out[n - 1, 1] += room
+                else:
+                    out[n, 0] = first + low
+                    out[n, 1] = room
+                    n += 1
+                taken += room
+                if taken >= limit:
+                    page = first + low + room
+                word = 0 if low + room == 64 else word & (~<uint64_t>0 << (low + room))
+    # A view would keep the whole array; most calls fill little of it.
+    return rows[:n].copy(), min(page, pages)
+
+
+def runs_of(const uint64_t[::1] bits, Py_ssize_t pages, bint value=True):
+    """All runs of set (or clear) bits among the first *pages*, as (first, count) rows."""
+    _check_bits(bits, pages)
+    cdef uint64_t flip = 0 if value else ~<uint64_t>0
+    cdef int64_t n = 0, page, room, start
+    cdef int pass_
+    cdef uint64_t word
+    rows = np.empty((0, 2), dtype=np.int64)
+    cdef int64_t[:, ::1] out = rows
+    for pass_ in range(2):
+        if pass_:
+            rows = np.empty((n, 2), dtype=np.int64)
+            out = rows
+            n = 0
+        with nogil:
+            page = 0
+            start = -1
+            while page < pages:
+                word = (bits[page >> 6] ^ flip) >> (page & 63)
+                if start < 0:
+                    if not word:
+                        page = (page | 63) + 1
+                        continue
+                    page += pyemu_ctz64(word)
+                    start = page
+                else:
+                    word = ~word
+                    room = pyemu_ctz64(word) if word else 64
+                    if room >= 64 - (page & 63):
+                        page = (page | 63) + 1
+                        continue
+                    page += room
+                    if page > pages:
+                        break
+                    if pass_:
+                        out[n, 0] = start
+                        out[n, 1] = page - start
+                    n += 1
+                    start = -1
+            if 0 <= start < pages:
+                if pass_:
+                    out[n, 0] = start
+                    out[n, 1] = pages - start
+                n += 1
+    return rows
+
+
+def count_bits(const uint64_t[::1] bits, Py_ssize_t pages):
+    """How many of the first *pages* bits are set."""
+    _check_bits(bits, pages)
+    cdef int64_t total = 0
+    cdef Py_ssize_t i
+    with nogil:
+        for i in range(pages // 64):
+            total += pyemu_popcount64(bits[i])
+        if pages & 63:
+            total += pyemu_popcount64(bits[pages // 64] & ((<uint64_t>1 << (pages & 63)) - 1))
+    return total
