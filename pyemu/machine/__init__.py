@@ -1,1 +1,8 @@
 # SPDX-License-Identifier: MIT
+"""Machines: assembly, the machine thread, life cycle."""
+
+from .events import Event
+from .machine import Machine
+from .restore import restore
+
+__all__ = ["Event", "Machine", "restore"]

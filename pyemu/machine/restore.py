@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: MIT
+"""Bringing a saved machine back from its file alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from ..device import Chardev
+from ..errors import MigrationError
+from ..plugin import PluginManager
+from .machine import Machine
+
+
+def restore(
+    path: str | os.PathLike[str],
+    *,
+    cpu: str | None = None,
+    serial: Sequence[str | Chardev] = (),
+    run: bool = False,
+    plugins: PluginManager | None = None,
+) -> Machine:
+    """A new machine in the state that *path* holds.
+
+    The file's description says which board, options, memory, devices and drives to build; then the
+    state is loaded. Backends of the host (serial ports) are not part of a file and are given anew.
+
+    Args:
+        path: a file that :meth:`Machine.save` or QMP ``migrate`` wrote.
+        cpu: another CPU engine than the one the machine was saved with.
+        serial: character backends, as for :class:`Machine`.
+        run: let the guest run at once if it ran when it was saved; otherwise the machine waits, paused.
+        plugins: the plugin manager to use.
+
+    Raises:
+        MigrationError: no stream, a damaged one, or one that does not describe a machine of pyemu's.
+        ConfigError, PluginError: the machine it describes cannot be built here.
+    """
+    from ..migration import read_description, read_header
+
+    description = read_description(path)
+    machine = from_description(description, str(path), cpu=cpu, serial=serial, plugins=plugins)
+    try:
+        machine.migration.set_capabilities(dict.fromkeys(read_header(path).capabilities, True))
+        machine.migration.incoming(f"file:{os.fspath(path)}", blocking=True, autostart=run)
+    except BaseException:
+        machine.close()
+        raise
+    return machine
+
+
+def from_description(
+    description: dict[str, Any] | None,
+    origin: str,
+    *,
+    cpu: str | None = None,
+    serial: Sequence[str | Chardev] = (),
+    plugins: PluginManager | None = None,
+) -> Machine:
+    """A machine that waits for the migration whose description this is.
+
+    Raises:
+        MigrationError: the description is missing or not of a form we know; *origin* is named.
+    """
+    if not isinstance(description, dict):
+        raise MigrationError(f"{origin}: the stream does not describe a pyemu machine; start one with --incoming")
+    if description.get("format") != 1:
+        raise MigrationError(f"{origin}: machine description of format {description.get('format')!r}, known: 1")
+    try:
+        return Machine(
+            str(description["board"]),
+            memory=int(description["memory"]),
+            cpu=cpu if cpu is not None else _engine(description["cpu"]),
+            properties=dict(description["properties"]),
+            devices=[(str(name), dict(options)) for name, options in description["devices"]],
+            drives=[str(spec) for spec in description["drives"]],
+            kernel=description["kernel"],
+            append=str(description["append"]),
+            initrd=description["initrd"],
+            bios=description["bios"],
+            uuid=description["uuid"],
+            serial=serial,
+            incoming=True,
+            plugins=plugins,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise MigrationError(f"{origin}: machine description is damaged: {type(error).__name__}: {error}") from None
+
+
+def _engine(name: Any) -> str | None:
+    return None if name == "none" else str(name)
