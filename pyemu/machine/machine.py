@@ -28,6 +28,7 @@ from .events import Event, EventSource, Listener
 from .linuxboot import LinuxImage
 from .loop import Loop
 from .memorymap import EngineMemory
+from .save import SaveReport, save
 
 T = TypeVar("T")
 _log = logging.getLogger("pyemu.machine")
@@ -554,6 +555,32 @@ class Machine:
             self._reset(guest=True, reason="guest-reset")
         else:
             self._fail(PyemuError(f"engine {self.cpu_name}: {reason.detail}"))
+
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        mapped_ram: bool = False,
+        multifd: int = 0,
+        direct_io: bool = False,
+        progress: Callable[[Any], None] | None = None,
+    ) -> SaveReport:
+        """Saves the machine to a file; a running guest runs on, except for the last few milliseconds.
+
+        The file is written under a temporary name, made durable and then renamed: *path* always holds
+        either the old file or the whole new one.
+
+        Args:
+            path: the file.
+            mapped_ram: give each page a fixed place, which bounds the file's size whatever the guest rewrites.
+            multifd: number of writer threads, 0 for none beside the migration thread's.
+            direct_io: write pages past the page cache.
+            progress: called with a :class:`~pyemu.migration.Progress` now and then, on the migration thread.
+
+        Raises:
+            MigrationError: what failed, with the file's name; the guest goes on as before.
+        """
+        return save(self, path, mapped_ram=mapped_ram, multifd=multifd, direct_io=direct_io, progress=progress)
 
     # -- migration host ---------------------------------------------------------------------------
 
