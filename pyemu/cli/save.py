@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: MIT
+"""``pyemu save``: saves a running machine through its QMP socket; the guest runs on afterwards."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from .qmpclient import QMPConnection
+from .transfer import follow, set_capabilities
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Saves a running machine to a file. The guest runs on, unless it was stopped before."
+    parser.add_argument("--qmp", required=True, metavar="ADDR", help="the machine's socket: unix:PATH or tcp:HOST:PORT")
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--stream", action="store_true", help="a plain stream instead of a mapped-ram file")
+    parser.add_argument("--multifd", type=int, default=0, metavar="N", help="write with N channels")
+    parser.add_argument("--direct-io", action="store_true", help="write pages past the page cache")
+    parser.add_argument("--stop", action="store_true", help="leave the guest stopped")
+
+
+def run(args: argparse.Namespace) -> int:
+    with QMPConnection(args.qmp) as qmp:
+        ran = qmp.execute("query-status")["running"]
+        set_capabilities(qmp, mapped_ram=not args.stream, multifd=args.multifd > 0)
+        parameters = {"max_bandwidth": 0, "direct_io": args.direct_io}
+        if args.multifd:
+            parameters["multifd_channels"] = args.multifd
+        qmp.execute("migrate-set-parameters", **parameters)
+        target = args.file.absolute()
+        qmp.execute("migrate", uri=f"file:{target}")
+        info = follow(qmp, f"saving {target.name}", f"{target} was not written")
+        if ran and not args.stop:
+            qmp.execute("cont")
+    size = target.stat()
+    print(
+        f"{target}: {size.st_size} bytes, {size.st_blocks * 512} on disk, "
+        f"{info['total-time']} ms, downtime {info['downtime']} ms"
+    )
+    return 0
