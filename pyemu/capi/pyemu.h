@@ -35,6 +35,15 @@ typedef struct pyemu_io_handler {
     pyemu_write_fn write;
 } pyemu_io_handler;
 
+/* Capsule "pyemu.irq_ack": what a compiled interrupt controller gives the
+ * core. The acknowledge cycle: returns a vector 0-255. */
+typedef struct pyemu_irq_ack {
+    uint32_t abi_version;
+    uint32_t size;
+    void *opaque;
+    int (*ack)(void *opaque);
+} pyemu_irq_ack;
+
 /* Capsule "pyemu.cpu_host": what the core gives a CPU engine. All functions
  * are called on the machine thread, inside run(), without the GIL. */
 typedef struct pyemu_cpu_host {
