@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: MIT
+"""Calls exit while it is imported."""
+
+import sys
+
+sys.exit(3)

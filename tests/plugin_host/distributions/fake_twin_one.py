@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: MIT
+"""One of two distributions that provide the device twin."""
+
+import pyemu
+
+
+@pyemu.hookimpl
+def pyemu_devices():
+    yield pyemu.DeviceType(name="twin", factory="fake_twin_one:Twin")
+    yield pyemu.DeviceType(name="only-one", factory="fake_twin_one:Only")
+
+
+class Only:
+    pass
