@@ -2,7 +2,7 @@
 """The plugin host: hooks, the records they yield, and the manager that loads plugins."""
 
 from .hookspecs import hookimpl, hookspec
-from .manager import PluginInfo, PluginManager
+from .manager import PluginInfo, PluginManager, default_manager
 from .records import API_VERSION, Backend, Board, Channel, Command, DeviceType, Engine, Record
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "PluginInfo",
     "PluginManager",
     "Record",
+    "default_manager",
     "hookimpl",
     "hookspec",
 ]

@@ -8,6 +8,7 @@ error only for a machine that names something it provides: a machine never runs 
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import importlib.metadata
 import os
@@ -138,7 +139,7 @@ class _Candidate:
 
 
 class PluginManager:
-    """The plugins of one process or one machine; there is no global one.
+    """The plugins that a machine may name. Several managers can live in one process.
 
     Args:
         entry_points: where plugins come from; the installed distributions' when None.
@@ -443,3 +444,9 @@ def _check_record(record: Record) -> None:
         raise _Refused(f"{what} has the factory {record.factory!r}; it must be {wanted!r}")
     if isinstance(record, Channel) and record.scheme not in ("", record.name):
         raise _Refused(f"{what} has the scheme {record.scheme!r}; a channel is called like its scheme")
+
+
+@functools.cache
+def default_manager() -> PluginManager:
+    """The installed plugins, for a :class:`~pyemu.Machine` that was given no manager of its own."""
+    return PluginManager()

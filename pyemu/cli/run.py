@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: MIT
+"""``pyemu run``: builds a machine from the command line and runs it until it ends."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import pathlib
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConfigError
+from ..plugin import PluginManager
+from . import options
+
+if TYPE_CHECKING:
+    from ..device.properties import Property
+    from ..machine import Machine
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    machine = parser.add_argument_group("machine")
+    machine.add_argument(
+        "-M", "--machine", metavar="BOARD[,K=V]", type=options.named, required=True, help="board; 'help' lists them"
+    )
+    machine.add_argument("-m", "--memory", metavar="SIZE", type=options.size, help="RAM, e.g. 64M; a plain number is MiB")
+    machine.add_argument("--cpu", metavar="ENGINE", help="CPU engine, 'none' for no processor; 'help' lists them")
+    machine.add_argument("--uuid", help="of the machine")
+    machine.add_argument(
+        "--clock", choices=("host", "virtual"), default="host", help="what guest time follows (default: host)"
+    )
+    devices = parser.add_argument_group("devices; 'help' lists them, 'NAME,help' a device's properties")
+    devices.add_argument("--device", metavar="NAME[,K=V]", type=options.named, action="append", default=[])
+    devices.add_argument("--drive", metavar="file=F,if=ide|floppy,...", action="append", default=[])
+    devices.add_argument(
+        "--serial",
+        metavar="CHARDEV",
+        action="append",
+        default=[],
+        help="stdio, null, file:PATH, unix:PATH, tcp:HOST:PORT or none; one for each serial port",
+    )
+    guest = parser.add_argument_group("guest")
+    guest.add_argument("--bios", metavar="FILE", help="firmware image")
+    guest.add_argument("--kernel", metavar="FILE", help="image with the 32-bit Linux boot protocol")
+    guest.add_argument("--append", metavar="TEXT", default="", help="the kernel's command line")
+    guest.add_argument("--initrd", metavar="FILE", help="initial RAM disk for the kernel")
+    guest.add_argument(
+        "--loader",
+        metavar="file=F,addr=N",
+        type=options.loader,
+        action="append",
+        default=[],
+        help="copy a file into RAM at each reset",
+    )
+    control = parser.add_argument_group("control")
+    control.add_argument("--qmp", metavar="ADDR", help="QMP on unix:PATH or tcp:HOST:PORT")
+    control.add_argument("--qtest", metavar="ADDR", help="qtest protocol; guest time moves only by clock_step")
+    control.add_argument("--incoming", metavar="URI", help="load a saved machine first; 'defer' waits for QMP to say which")
+    control.add_argument("-S", dest="stopped", action="store_true", help="do not start the guest")
+
+
+def run(args: argparse.Namespace) -> int:
+    plugins: PluginManager = args.plugins
+    if _help(args, plugins):
+        return 0
+    from ..control import QMPServer, QTestServer
+    from ..machine import Machine
+
+    with contextlib.ExitStack() as stack:
+        machine = stack.enter_context(Machine(**machine_arguments(args)))
+        finished = _Finished(machine, keep=bool(args.qmp or args.qtest))
+        if args.qmp:
+            stack.callback(QMPServer(machine, args.qmp).close)
+        if args.qtest:
+            stack.callback(QTestServer(machine, args.qtest).close)
+        stack.enter_context(_signals(machine))
+        if args.incoming not in (None, "defer"):
+            machine.migration.incoming(args.incoming)
+        elif args.incoming is None and not args.stopped:
+            machine.cont()
+        finished.wait()
+        if machine.fault is not None:
+            raise machine.fault
+        return 0
+
+
+def machine_arguments(args: argparse.Namespace) -> dict[str, Any]:
+    """What the command line says, as arguments of :class:`~pyemu.Machine`."""
+    board, properties = args.machine
+    for kind in ("bios", "kernel", "initrd"):
+        name = getattr(args, kind)
+        if name is not None and not pathlib.Path(name).is_file():
+            raise ConfigError(f"{kind} {name}: no such file")
+    return {
+        "board": board,
+        "properties": properties,
+        "memory": args.memory,
+        "cpu": args.cpu,
+        "devices": args.device,
+        "serial": args.serial,
+        "drives": args.drive,
+        "kernel": args.kernel,
+        "append": args.append,
+        "initrd": args.initrd,
+        "bios": args.bios,
+        "loaders": args.loader,
+        "uuid": args.uuid,
+        "clock": "step" if args.qtest else args.clock,
+        "incoming": args.incoming is not None,
+        "plugins": args.plugins,
+    }
+
+
+class _Finished:
+    """Waits for the end of the machine.
+
+    A machine that somebody controls through a socket lives on after a fault, so that its state can be
+    looked at; one that nobody could reach any more ends with it.
+    """
+
+    def __init__(self, machine: Machine, keep: bool) -> None:
+        self._machine = machine
+        self._keep = keep
+        self._changed = threading.Event()
+        machine.on_event(lambda event: self._changed.set())
+
+    def wait(self) -> None:
+        while not self._machine.exited.is_set():
+            self._changed.wait()
+            self._changed.clear()
+            if self._machine.fault is not None and not self._keep:
+                return
+
+
+@contextlib.contextmanager
+def _signals(machine: Machine) -> Iterator[None]:
+    """SIGTERM and SIGHUP end the machine in an orderly way; Ctrl-C arrives as KeyboardInterrupt."""
+
+    def end(number: int, frame: object) -> None:
+        machine.request_shutdown("host-signal", guest=False)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+# -- help -----------------------------------------------------------------------------------------
+
+
+def _help(args: argparse.Namespace, plugins: PluginManager) -> bool:
+    """Answers ``-M help``, ``--cpu help``, ``--device help`` and ``NAME,help``; true if one was asked for."""
+    if args.machine[0] == "help":
+        return _list("boards", [(b.name, b.help) for b in plugins.boards().values()])
+    if args.cpu == "help":
+        return _list("CPU engines", [("none", "no processor"), *((e.name, e.help) for e in plugins.engines().values())])
+    for name, given in args.device:
+        if name == "help":
+            return _list("devices", [(d.name, f"{d.help} [{d.bus}]") for d in plugins.devices().values()])
+        if given == {"help": ""}:
+            return _properties(f"device {name}", plugins.resolve(plugins.get("device", name)).properties)
+    if args.machine[1] == {"help": ""}:
+        board = plugins.get("board", args.machine[0])
+        return _properties(f"board {board.name}", board.properties)
+    return False
+
+
+def _list(title: str, rows: Sequence[tuple[str, str]]) -> bool:
+    print(f"{title}:")
+    width = max((len(name) for name, _ in rows), default=0)
+    for name, text in rows:
+        print(f"  {name:{width}}  {text}".rstrip())
+    return True
+
+
+def _properties(title: str, properties: Sequence[Property]) -> bool:
+    rows = []
+    for p in properties:
+        accepts = "|".join(p.choices) if p.choices else "on|off" if p.kind == "bool" else p.kind
+        default = {True: "on", False: "off"}.get(p.default, p.default) if p.kind == "bool" else p.default
+        if p.kind == "int" and isinstance(default, int) and default > 0xF:
+            default = hex(default)
+        suffix = f" (default: {default})" if default is not None else ""
+        rows.append((f"{p.name}=<{accepts}>", f"{p.help}{suffix}"))
+    return _list(title, rows or [("no properties", "")])
