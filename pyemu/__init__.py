@@ -76,7 +76,8 @@ _EXPORTS = {
 }
 _MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names.split()}
 
-__all__ = ["__version__", *sorted(_MODULE_OF)]  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = ["__version__"]
+__all__ += sorted(_MODULE_OF)
 
 
 def __getattr__(name: str) -> Any:

@@ -11,6 +11,7 @@ import sys
 import termios
 import traceback
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from .. import __version__
@@ -24,15 +25,15 @@ EXIT_INTERRUPTED = 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs ``pyemu`` with these arguments (the process's own when None) and returns the exit status."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    # Known before anything is parsed properly: parsing itself may load plugins and fail.
-    debug = "--debug" in arguments
+    # Taken out before anything else is parsed: parsing itself may load plugins and fail.
+    common = _Common.split(sys.argv[1:] if argv is None else argv)
+    debug = common.debug
     logging.basicConfig(
         level=logging.DEBUG if debug else logging.WARNING, format="pyemu: %(levelname)s: %(name)s: %(message)s"
     )
     with _terminal_kept():
         try:
-            return _dispatch(arguments)
+            return _dispatch(common)
         except SystemExit as exit_:  # argparse: --help, --version, wrong usage
             return exit_.code if isinstance(exit_.code, int) else EXIT_USAGE
         except KeyboardInterrupt:
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return EXIT_ERROR
         except (PyemuError, OSError) as error:
             return _report(str(error), debug)
-        except Exception as error:  # a fault of ours (or of a plugin's command): still one line, and say so
+        except Exception as error:  # noqa: BLE001  a fault of ours or of a plugin's command: one line that says so
             text = f"internal error: {type(error).__name__}: {error}"
             return _report(text if debug else f"{text} (--debug shows where)", debug)
 
@@ -70,67 +71,79 @@ def _terminal_kept() -> Iterator[None]:
         termios.tcsetattr(fd, termios.TCSADRAIN, saved)
 
 
-def _add_common(parser: argparse.ArgumentParser, *, default: Any) -> None:
-    group = parser.add_argument_group("plugins and errors")
-    suppressed = default is argparse.SUPPRESS
-    group.add_argument(
-        "--no-plugins",
-        action="store_true",
-        default=default if suppressed else False,
-        help="use only what the core itself provides (pyemu's own plugins are left out too)",
-    )
-    group.add_argument(
-        "--block",
-        metavar="NAME",
-        action="append",
-        default=default if suppressed else None,
-        help="do not load this plugin (its name or its distribution's); may be repeated",
-    )
-    group.add_argument(
-        "--debug", action="store_true", default=default if suppressed else False, help="log more and show tracebacks"
-    )
+@dataclass
+class _Common:
+    """The options that may stand anywhere on the command line, also behind nested subcommands."""
+
+    debug: bool = False
+    no_plugins: bool = False
+    block: list[str] = field(default_factory=list)
+    rest: list[str] = field(default_factory=list)
+
+    @classmethod
+    def split(cls, arguments: Sequence[str]) -> _Common:
+        """Takes the common options out; everything behind ``--`` is left alone."""
+        found = cls()
+        words = iter(arguments)
+        for word in words:
+            if word == "--":
+                found.rest += [word, *words]
+            elif word == "--debug":
+                found.debug = True
+            elif word == "--no-plugins":
+                found.no_plugins = True
+            elif word == "--block":
+                found.block += [value] if (value := next(words, None)) is not None else []
+                found.rest += [word] if value is None else []  # argparse says what is wrong with that
+            elif word.startswith("--block="):
+                found.block.append(word.partition("=")[2])
+            else:
+                found.rest.append(word)
+        return found
+
+    @staticmethod
+    def describe(parser: argparse.ArgumentParser) -> None:
+        """Puts the options into the help text."""
+        group = parser.add_argument_group("plugins and errors")
+        group.add_argument(
+            "--no-plugins",
+            action="store_true",
+            help="use only what the core itself provides (pyemu's own plugins are left out too)",
+        )
+        group.add_argument(
+            "--block", metavar="NAME", help="do not load this plugin (its name or its package's); may be repeated"
+        )
+        group.add_argument("--debug", action="store_true", help="log more and show tracebacks")
 
 
-def _command_of(arguments: Sequence[str]) -> str | None:
-    """The first word that is neither an option nor the value of ``--block``."""
-    words = iter(arguments)
-    for word in words:
-        if word == "--block":
-            next(words, None)
-        elif not word.startswith("-"):
-            return word
-    return None
-
-
-def _manager_for(arguments: Sequence[str]) -> PluginManager:
-    """The plugins as the common options, wherever they stand, select them."""
-    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    _add_common(early, default=None)
-    known, _ = early.parse_known_args(arguments)
-    return PluginManager(no_plugins=known.no_plugins, block=known.block or ())
-
-
-def _dispatch(arguments: Sequence[str]) -> int:
-    name = _command_of(arguments)
+def _dispatch(common: _Common) -> int:
+    name = next((word for word in common.rest if not word.startswith("-")), None)
     # The core's commands are known without looking for plugins; only others need them loaded.
-    core = PluginManager((), trace=False)
-    commands = core.commands()
-    manager = core
-    if name not in commands:
-        manager = _manager_for(arguments)
-        commands = manager.commands()
-        if name is not None and name not in commands:
-            manager.get("command", name)  # raises, with the known names or the reason
-    parser = _parser(commands)
-    module = None
-    if name is not None:
-        module = _module_of(manager, commands[name])
-        actions = parser.get_default("subparsers")
-        module.configure(actions[name])
-    args = parser.parse_args(arguments)
-    args.plugins = manager if manager is not core else PluginManager(no_plugins=args.no_plugins, block=args.block or ())
-    assert module is not None  # a command is required, so parse_args() has left otherwise
-    status = module.run(args)
+    manager = PluginManager((), trace=False)
+    plugins = PluginManager(no_plugins=common.no_plugins, block=common.block)
+    if name not in manager.commands():
+        manager = plugins
+    parser = argparse.ArgumentParser(
+        prog="pyemu", description="A programmable machine whose parts are plugins.", allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=f"pyemu {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for record in manager.commands().values():
+        command = commands.add_parser(record.name, help=record.help, description=record.help, allow_abbrev=False)
+        if record.name == name:
+            module = _module_of(manager, record)
+            module.configure(command)
+            command.set_defaults(run_command=module.run)
+            _Common.describe(command)
+    _Common.describe(parser)
+    if name is not None and name not in manager.commands():
+        try:
+            manager.get("command", name)
+        except PluginError as error:
+            parser.error(str(error))
+    args = parser.parse_args(common.rest)
+    args.plugins, args.debug = plugins, common.debug
+    status = args.run_command(args)
     sys.stdout.flush()
     return int(status or 0)
 
@@ -141,18 +154,3 @@ def _module_of(manager: PluginManager, record: Command) -> Any:
         if not callable(getattr(module, function, None)):
             raise PluginError(f"command {record.name}: {record.factory} has no function {function}()")
     return module
-
-
-def _parser(commands: dict[str, Command]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="pyemu", description="A programmable machine whose parts are plugins.", allow_abbrev=False
-    )
-    parser.add_argument("--version", action="version", version=f"pyemu {__version__}")
-    _add_common(parser, default=None)
-    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    added = {}
-    for name, record in commands.items():
-        added[name] = subparsers.add_parser(name, help=record.help, description=record.help, allow_abbrev=False)
-        _add_common(added[name], default=argparse.SUPPRESS)
-    parser.set_defaults(subparsers=added)
-    return parser

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(usage_error=parser.error)
     machine = parser.add_argument_group("machine")
     machine.add_argument(
-        "-M", "--machine", metavar="BOARD[,K=V]", type=options.named, required=True, help="board; 'help' lists them"
+        "-M", "--machine", metavar="BOARD[,K=V]", type=options.named, help="board; 'help' lists them"
     )
     machine.add_argument("-m", "--memory", metavar="SIZE", type=options.size, help="RAM, e.g. 64M; a plain number is MiB")
     machine.add_argument("--cpu", metavar="ENGINE", help="CPU engine, 'none' for no processor; 'help' lists them")
@@ -65,6 +66,8 @@ def run(args: argparse.Namespace) -> int:
     plugins: PluginManager = args.plugins
     if _help(args, plugins):
         return 0
+    if args.machine is None:
+        args.usage_error("the following arguments are required: -M/--machine")
     from ..control import QMPServer, QTestServer
     from ..machine import Machine
 
@@ -157,7 +160,8 @@ def _signals(machine: Machine) -> Iterator[None]:
 
 def _help(args: argparse.Namespace, plugins: PluginManager) -> bool:
     """Answers ``-M help``, ``--cpu help``, ``--device help`` and ``NAME,help``; true if one was asked for."""
-    if args.machine[0] == "help":
+    board, board_options = args.machine or ("", {})
+    if board == "help":
         return _list("boards", [(b.name, b.help) for b in plugins.boards().values()])
     if args.cpu == "help":
         return _list("CPU engines", [("none", "no processor"), *((e.name, e.help) for e in plugins.engines().values())])
@@ -166,9 +170,8 @@ def _help(args: argparse.Namespace, plugins: PluginManager) -> bool:
             return _list("devices", [(d.name, f"{d.help} [{d.bus}]") for d in plugins.devices().values()])
         if given == {"help": ""}:
             return _properties(f"device {name}", plugins.resolve(plugins.get("device", name)).properties)
-    if args.machine[1] == {"help": ""}:
-        board = plugins.get("board", args.machine[0])
-        return _properties(f"board {board.name}", board.properties)
+    if board_options == {"help": ""}:
+        return _properties(f"board {board}", plugins.get("board", board).properties)
     return False
 
 

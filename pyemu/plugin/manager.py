@@ -232,7 +232,7 @@ class PluginManager:
             candidate.reason = str(error)
         # The one place that may catch everything: the code behind it is not ours, and whatever it
         # raises (a module that calls sys.exit() included) must not take the other plugins with it.
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit) as error:  # noqa: BLE001
             candidate.reason = _one_line(error)
         if candidate.reason:
             candidate.state = "failed"
