@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: MIT
+"""Says which pyemu is being tested, and makes sure of it where that matters."""
+
+import os
+import pathlib
+
+import pytest
+
+import pyemu
+
+HERE = pathlib.Path(pyemu.__file__).parent
+CHECKOUT = pathlib.Path(__file__).parents[1]
+
+
+def pytest_report_header():
+    return f"pyemu: {pyemu.__version__} in {HERE}"
+
+
+def pytest_configure(config):
+    if os.environ.get("PYEMU_TEST_INSTALLED") and HERE == CHECKOUT / "pyemu":
+        raise pytest.UsageError(f"the installed pyemu is to be tested, but {HERE} was imported")

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: MIT
+"""Generated pages are current, the code in the pages is code that runs, links lead somewhere."""
+
+import importlib
+import pathlib
+import re
+
+import pytest
+
+import pyemu
+from pyemu.plugin import PluginManager, docs, hookspecs
+from pyemu.plugin.manager import HOOKS
+
+ROOT = pathlib.Path(__file__).parents[2]
+PAGES = sorted(
+    p
+    for pattern in ("*.md", "docs/**/*.md", "plugins/*/*.md", "examples/*/*.md")
+    for p in ROOT.glob(pattern)
+    if "build" not in p.relative_to(ROOT).parts
+)
+DICE = ROOT / "examples" / "pyemu-dice"
+
+
+def test_the_hooks_page_is_current():
+    page = (ROOT / "docs" / "reference" / "hooks.md").read_text(encoding="utf-8")
+    assert page == docs.page(), "run: python -m pyemu.plugin.docs --write docs/reference/hooks.md"
+
+
+@pytest.mark.parametrize("hook", sorted(HOOKS))
+def test_the_example_of_a_hook_loads_and_provides_its_record(hook):
+    _, example = docs.split_example(getattr(hookspecs, hook).__doc__.replace("\n    ", "\n"))
+    names = {"pyemu": pyemu}
+    exec(example, names)
+
+    class EntryPoint:
+        name, value, dist = "example", "example", None
+        load = staticmethod(lambda: type("Plugin", (), {hook: staticmethod(names[hook])}))
+
+    (plugin,) = [p for p in PluginManager([EntryPoint]).plugins if p.name == "example"]
+    assert (plugin.state, plugin.reason) == ("loaded", "")
+    assert plugin.kinds == (HOOKS[hook].kind,)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if not re.match(r"[a-z]+:", target) and not target.startswith("#"):
+            assert (page.parent / target.partition("#")[0]).exists(), f"{page.name}: {target}"
+
+
+def blocks(page, language):
+    """The fenced blocks of *language*, each with the file name that the line before it gives in bold, or None."""
+    pattern = rf"(?:\*\*`([^`]+)`\*\*[^\n]*\n\n)?```{language}\n(.*?)```"
+    return [(m[1], m[2]) for m in re.finditer(pattern, page.read_text(encoding="utf-8"), flags=re.DOTALL)]
+
+
+def code(path):
+    """A source file as the tutorial shows it: without the licence line."""
+    return path.read_text(encoding="utf-8").removeprefix("# SPDX-License-Identifier: MIT\n").strip()
+
+
+def test_the_code_of_the_tutorial_is_the_example():
+    tutorial = ROOT / "docs" / "tutorial" / "device.md"
+    shown = [(n, t) for language in ("python", "toml") for n, t in blocks(tutorial, language) if n]
+    assert {n for n, _ in shown} == {
+        "pyproject.toml", "pyemu_dice/__init__.py", "pyemu_dice/device.py", "tests/test_dice.py",
+    }  # fmt: skip
+    for name, text in shown:
+        pieces = [p.strip("\n") for p in text.split("\n...\n")]
+        whole = code(DICE / name)
+        for piece in pieces:
+            assert piece in whole, f"{name}: the tutorial shows what the example does not have:\n{piece}"
+    whole = "\n".join(t for n, t in shown if n == "pyemu_dice/device.py")
+    for line in code(DICE / "pyemu_dice" / "device.py").splitlines():
+        assert line in whole, f"the tutorial lacks this line of device.py: {line}"
+
+
+def test_every_public_name_can_be_had():
+    for name in pyemu.__all__:
+        assert getattr(pyemu, name) is not None
+
+
+def test_public_names_are_declared_for_type_checkers_too():
+    source = pathlib.Path(pyemu.__file__).read_text(encoding="utf-8")
+    declared = set(re.findall(r"^    from \S+ import (\w+) as \1$", source, flags=re.MULTILINE))
+    assert declared - {"errors"} == set(pyemu.__all__) - {"__version__"}
+
+
+def test_unknown_names_and_missing_parts_are_told_apart(monkeypatch):
+    with pytest.raises(AttributeError, match="module 'pyemu' has no attribute 'Machin'"):
+        _ = pyemu.Machin
+    broken = ModuleNotFoundError("No module named 'pyemu.memory._dispatch'", name="pyemu.memory._dispatch")
+
+    def fail(*_args):
+        raise broken
+
+    monkeypatch.delitem(vars(pyemu), "PortioList", raising=False)
+    monkeypatch.setattr(importlib, "import_module", fail)
+    with pytest.raises(ImportError, match=r"pyemu.PortioList needs pyemu.memory._dispatch: .* compiled part"):
+        _ = pyemu.PortioList
