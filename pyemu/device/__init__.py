@@ -4,7 +4,9 @@
 from . import vmstate
 from ._clock import Clock, Timer
 from ._irq import IRQLine, IRQOut
+from .block import BlockBackend, open_drive
 from .bus import Bus
+from .chardev import Chardev, open_chardev
 from .device import Device
 from .dma import DMAClient, DMAController, DMARequest
 from .isa import ISABus, ISADevice, ISAFunction
@@ -14,7 +16,9 @@ from .properties import Property, parse_properties, parse_size
 from .vmstate import VMState
 
 __all__ = [
+    "BlockBackend",
     "Bus",
+    "Chardev",
     "Clock",
     "DMAClient",
     "DMAController",
@@ -31,6 +35,8 @@ __all__ = [
     "Property",
     "Timer",
     "VMState",
+    "open_chardev",
+    "open_drive",
     "parse_properties",
     "parse_size",
     "pci_state",
