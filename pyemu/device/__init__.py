@@ -4,7 +4,7 @@
 from . import vmstate
 from ._clock import Clock, Timer
 from ._irq import IRQLine, IRQOut
-from .block import BlockBackend, open_drive
+from .block import BlockBackend, assign_indexes, open_drive
 from .bus import Bus
 from .chardev import Chardev, open_chardev
 from .device import Device
@@ -35,6 +35,7 @@ __all__ = [
     "Property",
     "Timer",
     "VMState",
+    "assign_indexes",
     "open_chardev",
     "open_drive",
     "parse_properties",

@@ -10,11 +10,13 @@ that thread; nothing here is locked.
 """
 
 import heapq
-import itertools
 
 from posix.time cimport clock_gettime, timespec, CLOCK_MONOTONIC
 
 NEVER = -1
+# Entries of timers that were armed again or cancelled since may be this many more than the live ones.
+cdef enum:
+    STALE = 64
 
 
 # Cannot fail: the clock id is valid on every supported system.
@@ -40,7 +42,6 @@ cdef class Clock:
             raise ValueError(f"clock kind {kind!r} is not one of host, step")
         self.kind = kind
         self.heap = []
-        self.counter = itertools.count()
 
     # Cannot fail: arithmetic only.
     cdef int64_t now(self) noexcept nogil:
@@ -76,6 +77,11 @@ cdef class Clock:
         if self.running:
             self.base_ns = self.now()
             self.running = False
+
+    @property
+    def pending(self):
+        """Entries held for timers, those out of date included: at most twice the armed ones plus 64."""
+        return len(self.heap)
 
     def set_ns(self, int64_t value):
         """Sets guest time, e.g. after loading a saved machine. Timers keep their deadlines."""
@@ -117,19 +123,45 @@ cdef class Clock:
         return NEVER
 
     def run_due(self):
-        """Calls back every timer whose deadline has passed; returns how many there were."""
+        """Calls back every timer whose deadline has passed; returns how many there were.
+
+        A timer that its callback arms again is not called again before the next round, however early
+        the new deadline: a guest cannot keep the machine thread in here. What a callback raises comes
+        out; the timers after it stay armed.
+        """
         cdef Timer timer
+        cdef long newest = self.serials
+        cdef list later = []
         fired = 0
         now = self.now()
-        while True:
-            due = self.next_deadline()
-            if due < 0 or due > now:
-                return fired
-            _, _, timer = heapq.heappop(self.heap)
-            timer.serial = -1
-            timer.deadline_ns = NEVER
-            timer.callback()
-            fired += 1
+        try:
+            while True:
+                due = self.next_deadline()
+                if due < 0 or due > now:
+                    return fired
+                entry = heapq.heappop(self.heap)
+                if entry[1] > newest:
+                    later.append(entry)
+                    continue
+                timer = entry[2]
+                timer.c_cancel()
+                timer.callback()
+                fired += 1
+        finally:
+            for entry in later:
+                heapq.heappush(self.heap, entry)
+
+    # Keeps the heap in proportion to the armed timers: a guest may arm one a million times.
+    cdef void push(self, Timer timer, int64_t deadline_ns):
+        self.serials += 1
+        if timer.serial < 0:
+            self.armed += 1
+        timer.serial = self.serials
+        timer.deadline_ns = deadline_ns
+        if len(self.heap) >= 2 * self.armed + STALE:
+            self.heap = [entry for entry in self.heap if (<Timer>entry[2]).serial == entry[1]]
+            heapq.heapify(self.heap)
+        heapq.heappush(self.heap, (deadline_ns, self.serials, timer))
 
     def timer(self, callback, str name="timer"):
         """A new, unarmed timer on this clock."""
@@ -158,25 +190,26 @@ cdef class Timer:
         if deadline_ns < 0:
             raise ValueError(f"{self.name}: deadline {deadline_ns} ns is before power-on")
         first = self.clock.next_deadline()
-        self.serial = next(self.clock.counter)
-        self.deadline_ns = deadline_ns
-        heapq.heappush(self.clock.heap, (deadline_ns, self.serial, self))
+        self.clock.push(self, deadline_ns)
         if self.clock.on_change is not None and (first < 0 or deadline_ns < first):
             self.clock.on_change()
 
     def cancel(self):
+        """Forgets the deadline, if there is one."""
+        self.c_cancel()
+
+    # The heap entry stays behind; push() clears such entries away. Cannot fail: the clock is never None.
+    cdef void c_cancel(self) noexcept nogil:
+        if self.serial >= 0:
+            self.clock.armed -= 1
         self.serial = -1
-        self.deadline_ns = NEVER
+        self.deadline_ns = -1
 
     # The GIL is taken because arming is rare beside counter reads. What could raise is a negative
     # deadline, which callers exclude, and memory exhaustion.
     cdef void c_arm(self, int64_t deadline_ns) noexcept nogil:
         with gil:
             self.arm(deadline_ns)
-
-    cdef void c_cancel(self) noexcept nogil:
-        self.serial = -1
-        self.deadline_ns = -1
 
     def __repr__(self):
         return f"<Timer {self.name} {'at %d ns' % self.deadline_ns if self.deadline_ns >= 0 else 'unarmed'}>"

@@ -38,13 +38,16 @@ class Device:
     properties: ClassVar[tuple[Property, ...]] = ()
     vmstate: ClassVar[VMState | None] = None
     bus_kind: ClassVar[str] = ""
-    volatile: ClassVar[frozenset[str]] = frozenset({"id", "bus", "_warned"})
+    volatile: ClassVar[frozenset[str]] = frozenset({"id", "bus", "_warned", "_opened"})
 
     def __init__(self, **properties: Any) -> None:
         self.id: str = type(self).type_name
         self.bus: Bus | None = None
         self._warned: set[str] = set()
-        for name, value in parse_properties(type(self).type_name, type(self).properties, properties).items():
+        # Backends that were given as specs, and so are this device's to close.
+        self._opened: list[Any] = []
+        declared = type(self).properties
+        for name, value in parse_properties(type(self).type_name, declared, properties, self._opened).items():
             setattr(self, name.replace("-", "_"), value)
 
     # -- life -------------------------------------------------------------------------------------
@@ -54,6 +57,16 @@ class Device:
 
     def unrealize(self) -> None:
         """Gives back what :meth:`realize` claimed. Called once, also after a failed realize."""
+
+    def close(self) -> None:
+        """Closes the backends that the device was given as specs. It is unplugged by then, and stays so."""
+        while self._opened:
+            self._opened.pop().close()
+
+    def backends(self) -> list[Any]:
+        """The chardevs and drives among the property values."""
+        names = [p.attribute for p in type(self).properties if p.kind in ("chardev", "drive")]
+        return [backend for name in names if (backend := getattr(self, name)) is not None]
 
     def reset(self) -> None:
         """Brings every declared field to its power-on value."""

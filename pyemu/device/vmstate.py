@@ -70,6 +70,10 @@ class Field:
     struct: VMState | None = None
     limit: int | None = None
 
+    def __post_init__(self) -> None:
+        if not self.name or (self.count is not None and self.count < 1):
+            raise ValueError(f"field {self.name!r} of {self.count} elements cannot be declared")
+
     @property
     def size(self) -> int:
         return self.type.size * (self.count or 1)
@@ -136,6 +140,17 @@ class VMState:
     fields: tuple[Field, ...] = ()
     subsections: tuple[VMState, ...] = ()
     needed: Callable[[Any], bool] | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.name.encode()) < 256 or not 0 <= self.minimum_version <= self.version:
+            raise ValueError(f"state {self.name!r}: name or versions cannot be put into a stream")
+        names = [f.name for f in self.fields]
+        if len(set(names)) != len(names):
+            raise ValueError(f"state {self.name}: a field is declared twice: {', '.join(names)}")
+        for sub in self.subsections:
+            # A reader tells its subsections from other data by this prefix.
+            if not sub.name.startswith(self.name + "/"):
+                raise ValueError(f"state {self.name}: subsection {sub.name} must be called {self.name}/...")
 
     def attributes(self) -> set[str]:
         """Names of the top-level attributes that the declaration covers."""
@@ -217,37 +232,68 @@ def decode(state: VMState, obj: Any, read: Reader, version: int, peek: Reader | 
     if version < state.minimum_version:
         raise MigrationError(f"{state.name}: version {version} of the stream is older than {state.minimum_version}")
     for f in state.present(obj, version):
-        if f.struct is not None:
-            value = _get(obj, f.name)
-            for item in value if f.count is not None else (value,):
-                decode(f.struct, item, read, f.struct.version, peek)
-        elif f.type.name == "timer":
-            (deadline,) = struct.unpack(">q", read(8))
-            if deadline < -1:
-                raise MigrationError(f"{state.name}: timer {f.name} has deadline {deadline}")
-            clock_timer = _get(obj, f.name)
-            clock_timer.cancel() if deadline < 0 else clock_timer.arm(deadline)
-        elif f.type.name == "buffer":
-            current = _get(obj, f.name)
-            data = read(f.type.size)
-            if isinstance(current, (bytearray, memoryview)):
-                current[:] = data
-            else:
-                _set(obj, f.name, data)
-        else:
-            values = struct.unpack(f">{f.count or 1}{f.type.code}", read(f.size))
-            if f.limit is not None and max(values) > f.limit:
-                raise MigrationError(f"{state.name}: field {f.name}={max(values)} is over its limit {f.limit}")
-            if f.count is None:
-                _set(obj, f.name, values[0])
-            else:
-                _get(obj, f.name)[:] = type(_get(obj, f.name))(values)
+        try:
+            _decode_field(state, f, obj, read, peek)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise MigrationError(f"{state.name}: field {f.name}: {error}") from error
     if peek is not None:
         _decode_subsections(state, obj, read, peek)
 
 
+def _take(state: VMState, f: Field, read: Reader, size: int) -> bytes:
+    data = read(size)
+    if len(data) != size:
+        raise MigrationError(f"{state.name}: the data ends in field {f.name}: {len(data)} of {size} bytes")
+    return data
+
+
+def _decode_field(state: VMState, f: Field, obj: Any, read: Reader, peek: Reader | None) -> None:
+    if f.struct is not None:
+        value = _get(obj, f.name)
+        for item in value if f.count is not None else (value,):
+            decode(f.struct, item, read, f.struct.version, peek)
+        return
+    data = _take(state, f, read, f.size)
+    if f.type.name == "buffer":
+        _fill(obj, f.name, data)
+        return
+    values = struct.unpack(f">{f.count or 1}{f.type.code}", data)
+    if f.type.name == "timer":
+        deadline = values[0]
+        if deadline < -1:
+            raise MigrationError(f"{state.name}: timer {f.name} has deadline {deadline}")
+        clock_timer = _get(obj, f.name)
+        clock_timer.cancel() if deadline < 0 else clock_timer.arm(deadline)
+        return
+    if f.limit is not None and max(values) > f.limit:
+        raise MigrationError(f"{state.name}: field {f.name}={max(values)} is over its limit {f.limit}")
+    if f.count is None:
+        _set(obj, f.name, values[0])
+    else:
+        _fill(obj, f.name, values)
+
+
+def _fill(obj: Any, path: str, values: Sequence[int]) -> None:
+    """Stores an array: in place where that is possible, since others may hold on to it."""
+    current = _get(obj, path)
+    if isinstance(current, (bytes, tuple)):
+        _set(obj, path, type(current)(values))
+        return
+    if len(current) != len(values):
+        raise ValueError(f"has {len(current)} elements here, {len(values)} in the stream")
+    if isinstance(current, (bytearray, memoryview)):
+        current[:] = bytes(values)
+    else:
+        for i, value in enumerate(values):
+            current[i] = value
+    if _get(obj, path) is not current:
+        # A property made a copy for us: give it back.
+        _set(obj, path, current)
+
+
 def _decode_subsections(state: VMState, obj: Any, read: Reader, peek: Reader) -> None:
     prefix = state.name.encode() + b"/"
+    seen: set[str] = set()
     while True:
         head = peek(2)
         if len(head) < 2 or head[0] != 0x05:
@@ -257,11 +303,16 @@ def _decode_subsections(state: VMState, obj: Any, read: Reader, peek: Reader) ->
         if len(ahead) < 2 + length or not ahead[2:].startswith(prefix):
             return
         name = ahead[2:].decode("utf-8", "replace")
+        if name in seen:
+            raise MigrationError(f"{state.name}: subsection {name!r} comes twice")
+        seen.add(name)
         read(2 + length)
-        (version,) = struct.unpack(">I", read(4))
+        version = read(4)
+        if len(version) != 4:
+            raise MigrationError(f"{state.name}: the data ends in subsection {name!r}")
         for sub in state.subsections:
             if sub.name == name:
-                decode(sub, obj, read, version, peek)
+                decode(sub, obj, read, int.from_bytes(version, "big"), peek)
                 break
         else:
             known = ", ".join(s.name for s in state.subsections) or "none"

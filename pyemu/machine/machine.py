@@ -15,7 +15,17 @@ from typing import Any, TypeVar
 
 from ..cpu.engine import CPUEngine, Exit, ExitReason
 from ..cpu.x86 import CPU_STATE, StateView
-from ..device import BlockBackend, Bus, Chardev, Clock, Device, IRQLine, open_chardev, open_drive
+from ..device import (
+    BlockBackend,
+    Bus,
+    Chardev,
+    Clock,
+    Device,
+    IRQLine,
+    assign_indexes,
+    open_chardev,
+    open_drive,
+)
 from ..device._cpuhost import make_cpu_host
 from ..device._cpupin import cpu_interrupt_line
 from ..device.properties import parse_properties, parse_size
@@ -178,8 +188,9 @@ class Machine:
 
     def _assemble(self, drives: Sequence[str | BlockBackend]) -> None:
         for drive in drives:
-            self._drive_specs.append(drive if isinstance(drive, str) else drive.spec)
             self._drives.append(open_drive(drive) if isinstance(drive, str) else drive)
+        assign_indexes(self._drives)
+        self._drive_specs = [drive.spec for drive in self._drives]
         build = self.plugins.resolve(self._record)
         build(self, **{p.attribute: self.properties[p.name] for p in self._record.properties})
         for name, options in self._given_devices:
@@ -221,7 +232,14 @@ class Machine:
             id = self._free_id(type(device).type_name)
         elif id in self.devices:
             raise ConfigError(f"device id {id} exists twice: {self.devices[id]!r} and {device!r}")
-        bus.plug(device, id)
+        for backend in device.backends():
+            if isinstance(backend, Chardev):
+                backend.attach(self.notify)
+        try:
+            bus.plug(device, id)
+        except BaseException:
+            device.close()
+            raise
         self.devices[id] = device
         return device
 
@@ -400,6 +418,7 @@ class Machine:
             self.engine.close()
         for device in reversed(self.devices.values()):
             device.unrealize()
+            device.close()
         for chardev in self.serial:
             chardev.close()
         for drive in self._drives:
