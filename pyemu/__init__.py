@@ -70,9 +70,7 @@ _EXPORTS = {
     ),
     ".machine": "Machine restore",
     ".memory": "AddressSpace DirtyBitmap IoHandler MemoryRegion PortSpace PortioEntry PortioList RAMBlock",
-    ".plugin": (
-        "API_VERSION Backend Board Channel Command DeviceType Engine PluginInfo PluginManager hookimpl"
-    ),
+    ".plugin": ("API_VERSION Backend Board Channel Command DeviceType Engine PluginInfo PluginManager hookimpl"),
 }
 _MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names.split()}
 

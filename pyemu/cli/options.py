@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from ..device.properties import parse_size
 
 
-
 def split_commas(text: str) -> list[str]:
     """The parts between single commas; ``,,`` stands for one comma inside a part."""
     parts = [""]

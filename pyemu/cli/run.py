@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(usage_error=parser.error)
     machine = parser.add_argument_group("machine")
+    machine.add_argument("-M", "--machine", metavar="BOARD[,K=V]", type=options.named, help="board; 'help' lists them")
     machine.add_argument(
-        "-M", "--machine", metavar="BOARD[,K=V]", type=options.named, help="board; 'help' lists them"
+        "-m", "--memory", metavar="SIZE", type=options.size, help="RAM, e.g. 64M; a plain number is MiB"
     )
-    machine.add_argument("-m", "--memory", metavar="SIZE", type=options.size, help="RAM, e.g. 64M; a plain number is MiB")
     machine.add_argument("--cpu", metavar="ENGINE", help="CPU engine, 'none' for no processor; 'help' lists them")
     machine.add_argument("--uuid", help="of the machine")
     machine.add_argument(
@@ -58,7 +58,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     control = parser.add_argument_group("control")
     control.add_argument("--qmp", metavar="ADDR", help="QMP on unix:PATH or tcp:HOST:PORT")
     control.add_argument("--qtest", metavar="ADDR", help="qtest protocol; guest time moves only by clock_step")
-    control.add_argument("--incoming", metavar="URI", help="load a saved machine first; 'defer' waits for QMP to say which")
+    control.add_argument(
+        "--incoming", metavar="URI", help="load a saved machine first; 'defer' waits for QMP to say which"
+    )
     control.add_argument("-S", dest="stopped", action="store_true", help="do not start the guest")
 
 

@@ -48,7 +48,7 @@ def _problems_of(record: Record, factory: Any) -> Iterator[str]:
         if not isinstance(factory, type):
             yield f"{record.factory} is not a class"
         elif inspect.isabstract(factory):
-            yield f"{record.factory} lacks: {', '.join(sorted(factory.__abstractmethods__))}"
+            yield f"{record.factory} lacks: {', '.join(sorted(getattr(factory, '__abstractmethods__', ())))}"
     elif isinstance(record, Command):
         for function in ("configure", "run"):
             if not callable(getattr(factory, function, None)):

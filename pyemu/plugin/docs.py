@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Makes the reference page of the hooks from their specifications.
 
-    python -m pyemu.plugin.docs [--write FILE | --check FILE]
+python -m pyemu.plugin.docs [--write FILE | --check FILE]
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def main() -> int:
         args.write.write_text(text, encoding="utf-8")
     elif args.check is not None:
         if args.check.read_text(encoding="utf-8") != text:
-            print(f"{args.check} is not current; run: python -m pyemu.plugin.docs --write {args.check}", file=sys.stderr)
+            print(f"{args.check} is old; run: python -m pyemu.plugin.docs --write {args.check}", file=sys.stderr)
             return 1
     else:
         print(text, end="")

@@ -2,7 +2,8 @@
 """What hooks yield: typed records that declare a thing and say where its code is.
 
 A record never builds anything. ``factory`` is a string ``"package.module:attribute"`` (or a whole
-module, ``"package.module"``) that the host imports when a machine names the record, so listing plugins imports nothing heavy.
+module, ``"package.module"``) that the host imports when a machine names the record, so listing
+plugins imports nothing heavy.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ class $Class(pyemu.ISAFunction):
         self.value = value
 '''
 
-_DEVICE_TEST = '''\
+_DEVICE_TEST = """\
 import pyemu
 from pyemu.testing import DeviceConformance
 
@@ -94,24 +94,29 @@ def test_the_register_holds_what_was_written():
     with pyemu.Machine("none", cpu="none", devices=["$name"]) as machine:
         machine.ports.write(0x2a0, 1, 0x5a)
         assert machine.ports.read(0x2a0, 1) == 0x5a
-'''
+"""
 
 _BOARD = '''\
-"""A board: RAM from address 0, and an ISA bus with nothing on it yet."""
+"""A board: RAM from address 0."""
+
+
+import pyemu
 
 
 def build(machine):
-    machine.add_ram("$name.ram", machine.memory_size)
+    block = machine.add_ram("$name.ram", machine.memory_size)
+    machine.system_memory.add_subregion(0, pyemu.MemoryRegion.ram("$name.ram", block))
 '''
 
-_BOARD_TEST = '''\
+_BOARD_TEST = """\
 import pyemu
 
 
 def test_the_board_has_its_ram():
     with pyemu.Machine("$name", memory="1M", cpu="none") as machine:
-        assert machine.ram["$name.ram"].used_length == 1 << 20
-'''
+        machine.memory.write(0xffffc, b"last")
+        assert bytes(machine.ram["$name.ram"].array[-4:]) == b"last"
+"""
 
 _COMMAND = '''\
 """A subcommand: ``pyemu $name``."""
@@ -126,14 +131,14 @@ def run(args):
     return 0
 '''
 
-_COMMAND_TEST = '''\
+_COMMAND_TEST = """\
 from pyemu.cli import main
 
 
 def test_it_greets(capsys):
     assert main(["$name", "there"]) == 0
     assert capsys.readouterr().out == "hello, there\\n"
-'''
+"""
 
 #: For each kind: hook, record, module with the code, the attribute the factory names, code, test.
 KINDS: dict[str, tuple[str, str, str, str, str, str]] = {
