@@ -1,1 +1,24 @@
 # SPDX-License-Identifier: MIT
+"""Guest memory and I/O ports: RAM blocks, regions and address spaces, the port space, dirty tracking."""
+
+from ._dirty import DirtyBitmap
+from ._dispatch import IoHandler
+from ._ports import PortioList, PortRegion, PortSpace
+from ._ram import RAMBlock
+from .portio import PortioEntry
+from .region import FlatRange, MemoryRegion
+from .space import AddressSpace, MemoryListener
+
+__all__ = [
+    "AddressSpace",
+    "DirtyBitmap",
+    "FlatRange",
+    "IoHandler",
+    "MemoryListener",
+    "MemoryRegion",
+    "PortRegion",
+    "PortSpace",
+    "PortioEntry",
+    "PortioList",
+    "RAMBlock",
+]

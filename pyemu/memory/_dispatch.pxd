@@ -14,6 +14,32 @@ cdef class IoHandler:
     cdef io_write_fn write_fn
     cdef void *opaque
     cdef readonly object owner
+    cdef object python_read
+    cdef object python_write
+    cdef Space space
 
     @staticmethod
     cdef IoHandler make(object owner, void *opaque, io_read_fn read_fn, io_write_fn write_fn)
+    cdef IoHandler bind(self, Space space)
+
+
+cdef class Space:
+    """What port and memory spaces share: faults, counters, and releases that wait for the access to end."""
+    cdef readonly str name
+    cdef public uint64_t unassigned_reads
+    cdef public uint64_t unassigned_writes
+    cdef unsigned depth
+    cdef bint parked
+    cdef list limbo
+    cdef object first_fault
+    cdef object fault_listener
+
+    cdef void leave(self) noexcept nogil
+    cdef void release(self) noexcept nogil
+    cdef int keep(self, object owners) except -1
+    cdef void record(self, IoHandler handler, str verb, uint64_t offset, unsigned size, error) noexcept
+
+
+cdef inline uint64_t ones(unsigned size) noexcept nogil:
+    # Cannot fail: arithmetic. Sizes are 1 to 8.
+    return (<uint64_t>-1) >> (64 - 8 * size)

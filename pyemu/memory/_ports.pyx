@@ -1,0 +1,584 @@
+# SPDX-License-Identifier: MIT
+"""The I/O port space and the functions mapped into it.
+
+A look-up is two loads: 256 leaves of 256 cells, where a cell holds the handlers of one port for each
+access size. All leaves that nothing is mapped in are one shared leaf. Each chunk of a function owns
+its cells; mapping it threads them into the stacks of its ports, ordered by priority and then by
+which was mapped last. Moving a function therefore costs its own ports only and allocates nothing.
+
+Only the machine thread uses a port space. A handler may move, hide, remove or destroy any function,
+its own included: what it drops is kept until the outermost access has ended.
+"""
+
+cimport cython
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy
+
+from pyemu.memory._dispatch cimport IoHandler, ones
+
+from ..errors import MemoryMapError
+from ._dispatch import owner_name
+from .portio import check_table, chunks_of
+
+cdef enum:
+    PORTS = 0x10000
+    LEAF = 256
+
+cdef port_cell _nothing
+cdef port_cell *_empty_leaf[LEAF]
+cdef int _n
+for _n in range(LEAF):
+    _empty_leaf[_n] = &_nothing
+
+
+@cython.final
+cdef class _Transaction:
+    """Holds changes of a port space back until the outermost ``with`` block ends, however it ends."""
+    cdef PortSpace space
+
+    def __cinit__(self, PortSpace space):
+        self.space = space
+
+    def __enter__(self):
+        self.space.batch += 1
+
+    def __exit__(self, *exc_info):
+        self.space.batch -= 1
+        if self.space.batch == 0:
+            self.space.commit()
+
+
+@cython.final
+cdef class PortSpace(Space):
+    """The 65536 I/O ports of a machine.
+
+    Args:
+        name: for messages.
+        wide: what becomes of accesses of 2 and 4 bytes. ``"lanes"``, the hardware: an entry of exactly
+            that size takes an aligned access, any other is cut into smaller cycles, each decoded for
+            itself. ``"qemu"``: an aligned access goes as a whole to the chunk of its first port; there
+            a word without an entry of its own becomes two bytes and a dword is lost. In both, a
+            misaligned access is cut into aligned ones first, and port 0 follows port 0xffff.
+
+    Reads that nothing answers give all ones and are counted in ``unassigned_reads``, lost writes in
+    ``unassigned_writes``: one for each access, however many of its bytes missed.
+    """
+
+    def __init__(self, str name="io", str wide="lanes"):
+        if wide not in ("lanes", "qemu"):
+            raise MemoryMapError(f"{name}: wide accesses {wide!r} are not one of lanes, qemu")
+        Space.__init__(self, name)
+        self.qemu_wide = wide == "qemu"
+        self.pending = []
+        self.added = {}
+        self.batch_context = _Transaction(self)
+
+    def __cinit__(self):
+        for leaf in range(LEAF):
+            self.leaves[leaf] = _empty_leaf
+
+    def __dealloc__(self):
+        for leaf in range(LEAF):
+            if self.leaves[leaf] != _empty_leaf:
+                free(self.leaves[leaf])
+
+    # -- accesses ---------------------------------------------------------------------------------
+
+    # Cannot fail: table look-ups and handlers, which must not raise.
+    cdef uint32_t c_in(self, uint32_t port, unsigned size) noexcept nogil:
+        cdef port_cell *cell
+        cdef port_op *op
+        cdef uint32_t value
+        cdef bint missed = False
+        self.depth += 1
+        if size == 1:
+            cell = self.leaves[(port >> 8) & 0xff][port & 0xff]
+            op = &cell.ops[0]
+            if op.read != NULL:
+                value = op.read(op.opaque, cell.offset, 1) & 0xff
+            else:
+                value = 0xff
+                missed = True
+        else:
+            value = _wide_in(self, port, size, &missed)
+        self.unassigned_reads += missed
+        self.leave()
+        return value
+
+    # Cannot fail: see c_in.
+    cdef void c_out(self, uint32_t port, unsigned size, uint32_t value) noexcept nogil:
+        cdef port_cell *cell
+        cdef port_op *op
+        cdef bint missed = False
+        self.depth += 1
+        if size == 1:
+            cell = self.leaves[(port >> 8) & 0xff][port & 0xff]
+            op = &cell.ops[0]
+            if op.write != NULL:
+                op.write(op.opaque, cell.offset, 1, value & 0xff)
+            else:
+                missed = True
+        else:
+            _wide_out(self, port, size, value, &missed)
+        self.unassigned_writes += missed
+        self.leave()
+
+    def in_(self, port, unsigned size=1):
+        """Reads *size* bytes (1, 2 or 4) at *port*.
+
+        Raises:
+            MemoryMapError: no such port or size.
+        """
+        return self.c_in(_check_access(self, port, size), size)
+
+    def out(self, port, unsigned size, value):
+        """Writes the low *size* bytes of *value* at *port*.
+
+        Raises:
+            MemoryMapError: no such port or size.
+        """
+        self.c_out(_check_access(self, port, size), size, value & 0xffffffff)
+
+    read = in_
+    write = out
+
+    # -- the map ----------------------------------------------------------------------------------
+
+    def transaction(self):
+        """A context in which functions can be moved, hidden and shown; the ports follow when it ends.
+
+        Accesses inside see the old map. A function that is back where it was keeps its rank among
+        those that overlap it. Contexts nest; an exception does not undo what was asked for.
+        """
+        return self.batch_context
+
+    def region_at(self, port):
+        """The chunk that answers at *port*, or None."""
+        cdef uint32_t n = _check_access(self, port, 1)
+        cdef port_cell *cell = self.leaves[n >> 8][n & 0xff]
+        return <PortRegion>cell.map.region if cell.map != NULL else None
+
+    def regions(self):
+        """Every mapped chunk, visible or covered, by port."""
+        cdef PortioList ports
+        mapped = []
+        for ports in self.added:
+            if ports.linked:
+                mapped.extend(ports.regions)
+        return sorted(mapped, key=lambda region: region.start)
+
+    def commit(self):
+        """Carries out what a transaction held back; called by its end."""
+        cdef PortioList ports
+        waiting, self.pending = self.pending, []
+        for ports in waiting:
+            ports.waiting = False
+            # Rows that stay where they are keep their rank; the others leave before any arrives.
+            if ports.linked and not (ports.shown and ports.base == ports.linked_base):
+                ports.hide()
+        for ports in waiting:
+            ports.apply()
+
+    def __repr__(self):
+        return f"<PortSpace {self.name} {len(self.added)} functions>"
+
+    # Gives *length* ports leaves of their own.
+    cdef int prepare(self, uint32_t start, uint32_t length) except -1:
+        cdef uint32_t n
+        cdef port_cell **leaf
+        for n in range(start >> 8, ((start + length - 1) >> 8) + 1):
+            if self.leaves[n] == _empty_leaf:
+                leaf = <port_cell **>malloc(sizeof(_empty_leaf))
+                if leaf == NULL:
+                    raise MemoryError(f"{self.name}: no memory for ports {n << 8:#x}-{(n << 8) + 0xff:#x}")
+                memcpy(leaf, _empty_leaf, sizeof(_empty_leaf))
+                self.leaves[n] = leaf
+        return 0
+
+    # Cannot fail: prepare() came first.
+    cdef void link(self, port_map *chunk, port_cell *cells) noexcept:
+        cdef uint32_t n, port
+        cdef port_cell **slot
+        self.order += 1
+        chunk.order = self.order
+        for n in range(chunk.length):
+            port = chunk.start + n
+            slot = &self.leaves[port >> 8][port & 0xff]
+            # The newcomer is the last mapped: it goes below higher priorities only.
+            while slot[0].map != NULL and slot[0].map.priority > chunk.priority:
+                slot = &slot[0].below
+            cells[n].below = slot[0]
+            slot[0] = &cells[n]
+
+    # Cannot fail: each cell is in the stack of its port.
+    cdef void unlink(self, port_map *chunk, port_cell *cells) noexcept:
+        cdef uint32_t n, port
+        cdef port_cell **slot
+        for n in range(chunk.length):
+            port = chunk.start + n
+            slot = &self.leaves[port >> 8][port & 0xff]
+            while slot[0] != &cells[n]:
+                slot = &slot[0].below
+            slot[0] = cells[n].below
+
+
+cdef uint32_t _check_access(PortSpace space, port, unsigned size) except? 0xffffffff:
+    if not 0 <= port < PORTS:
+        raise MemoryMapError(f"{space.name}: port {port:#x} is not between 0 and 0xffff")
+    if size != 1 and size != 2 and size != 4:
+        raise MemoryMapError(f"{space.name}: access of {size} bytes at port {port:#x} is not 1, 2 or 4")
+    return port
+
+
+# -- wide accesses: none of these can fail, they cut an access up and call handlers ------------------
+
+cdef inline port_cell *_top(PortSpace space, uint32_t port) noexcept nogil:
+    return space.leaves[(port >> 8) & 0xff][port & 0xff]
+
+
+cdef uint32_t _wide_in(PortSpace space, uint32_t port, unsigned size, bint *missed) noexcept nogil:
+    if size != 2 and size != 4:
+        missed[0] = True
+        return 0xffffffff
+    if port & (size - 1) == 0:
+        return _part_in(space, port, size, missed)
+    if size == 2:
+        return _part_in(space, port, 1, missed) | _part_in(space, port + 1, 1, missed) << 8
+    if port & 1 == 0:
+        return _part_in(space, port, 2, missed) | _part_in(space, port + 2, 2, missed) << 16
+    return (
+        _part_in(space, port, 1, missed)
+        | _part_in(space, port + 1, 2, missed) << 8
+        | _part_in(space, port + 3, 1, missed) << 24
+    )
+
+
+cdef void _wide_out(PortSpace space, uint32_t port, unsigned size, uint32_t value, bint *missed) noexcept nogil:
+    if size != 2 and size != 4:
+        missed[0] = True
+    elif port & (size - 1) == 0:
+        _part_out(space, port, size, value, missed)
+    elif size == 2:
+        _part_out(space, port, 1, value, missed)
+        _part_out(space, port + 1, 1, value >> 8, missed)
+    elif port & 1 == 0:
+        _part_out(space, port, 2, value, missed)
+        _part_out(space, port + 2, 2, value >> 16, missed)
+    else:
+        _part_out(space, port, 1, value, missed)
+        _part_out(space, port + 1, 2, value >> 8, missed)
+        _part_out(space, port + 3, 1, value >> 24, missed)
+
+
+# An aligned piece of an access. The port is looked up at each step: a handler may have moved things.
+cdef uint32_t _part_in(PortSpace space, uint32_t port, unsigned size, bint *missed) noexcept nogil:
+    cdef port_cell *cell = _top(space, port)
+    cdef port_op *op = &cell.ops[size >> 1]
+    if op.read != NULL:
+        return <uint32_t>(op.read(op.opaque, cell.offset, size) & ones(size))
+    if size == 1 or (space.qemu_wide and cell.map == NULL):
+        missed[0] = True
+        return <uint32_t>ones(size)
+    if space.qemu_wide:
+        return _chunk_in(cell, port, size, missed)
+    size >>= 1
+    return _part_in(space, port, size, missed) | _part_in(space, port + size, size, missed) << (8 * size)
+
+
+cdef void _part_out(PortSpace space, uint32_t port, unsigned size, uint32_t value, bint *missed) noexcept nogil:
+    cdef port_cell *cell = _top(space, port)
+    cdef port_op *op = &cell.ops[size >> 1]
+    if op.write != NULL:
+        op.write(op.opaque, cell.offset, size, value & ones(size))
+    elif size == 1 or (space.qemu_wide and cell.map == NULL):
+        missed[0] = True
+    elif space.qemu_wide:
+        _chunk_out(cell, port, size, value, missed)
+    else:
+        size >>= 1
+        _part_out(space, port, size, value, missed)
+        _part_out(space, port + size, size, value >> (8 * size), missed)
+
+
+# QEMU's way with an access that has no entry of its size, inside the chunk of its first port: a plain
+# region is asked byte for byte, past its end again at its last port; in a table a word becomes two
+# bytes and a dword is lost. The chunk's cells outlive the access whatever the handlers do.
+cdef uint32_t _chunk_in(port_cell *cell, uint32_t port, unsigned size, bint *missed) noexcept nogil:
+    cdef uint32_t left = cell.map.start + cell.map.length - port
+    cdef bint plain = cell.map.plain
+    cdef uint32_t value = 0
+    cdef unsigned n
+    cdef port_cell *at
+    if size == 4 and not plain:
+        missed[0] = True
+        return 0xffffffff
+    for n in range(size):
+        at = cell + (n if n < left else left - 1)
+        if (n < left or plain) and at.ops[0].read != NULL:
+            value |= <uint32_t>(at.ops[0].read(at.ops[0].opaque, at.offset, 1) & 0xff) << (8 * n)
+        else:
+            missed[0] = True
+            value |= <uint32_t>0xff << (8 * n)
+    return value
+
+
+cdef void _chunk_out(port_cell *cell, uint32_t port, unsigned size, uint32_t value, bint *missed) noexcept nogil:
+    cdef uint32_t left = cell.map.start + cell.map.length - port
+    cdef bint plain = cell.map.plain
+    cdef unsigned n
+    cdef port_cell *at
+    if size == 4 and not plain:
+        missed[0] = True
+        return
+    for n in range(size):
+        at = cell + (n if n < left else left - 1)
+        if (n < left or plain) and at.ops[0].write != NULL:
+            at.ops[0].write(at.ops[0].opaque, at.offset, 1, (value >> (8 * n)) & 0xff)
+        else:
+            missed[0] = True
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class PortRegion:
+    """One chunk of a mapped function: a run of ports without a hole.
+
+    Attributes:
+        owner: of the function.
+        name: of the function.
+        offset: of the chunk's first port from the function's base.
+    """
+
+    def __init__(self):
+        raise TypeError("regions come with a PortioList")
+
+    def __dealloc__(self):
+        free(self.cells)
+
+    @property
+    def start(self):
+        """First port."""
+        return self.chunk.start
+
+    @property
+    def length(self):
+        """Number of ports."""
+        return self.chunk.length
+
+    @property
+    def priority(self):
+        return self.chunk.priority
+
+    def __repr__(self):
+        return f"<PortRegion {self.name} {self.start:#x}-{self.start + self.length - 1:#x}>"
+
+
+cdef PortRegion _region(PortioList ports, uint32_t offset, uint32_t length):
+    """The cells of one chunk, filled from the function's table."""
+    cdef PortRegion region = PortRegion.__new__(PortRegion)
+    cdef IoHandler handler
+    cdef uint32_t first, end, at
+    cdef port_op *op
+    region.owner = ports.owner
+    region.name = ports.name
+    region.offset = offset
+    region.handlers = []
+    region.chunk.region = <void *>region
+    region.chunk.priority = ports.priority
+    region.chunk.length = length
+    region.chunk.plain = ports.plain
+    region.cells = <port_cell *>calloc(length, sizeof(port_cell))
+    if region.cells == NULL:
+        raise MemoryError(f"{ports.name}: no memory for {length} ports")
+    for at in range(length):
+        region.cells[at].map = &region.chunk
+        region.cells[at].offset = offset + at
+    for entry in ports.table:
+        if not offset <= entry.offset < offset + length:
+            continue
+        handler = entry.handler
+        if handler is None:
+            handler = IoHandler.python(entry.read, entry.write, ports.owner)
+        handler = handler.bind(ports.space)
+        region.handlers.append(handler)
+        first = entry.offset - offset
+        end = first + <uint32_t>entry.length
+        for at in range(first, end):
+            op = &region.cells[at].ops[<unsigned>entry.size >> 1]
+            op.read = handler.read_fn
+            op.write = handler.write_fn
+            op.opaque = handler.opaque
+    return region
+
+
+@cython.final
+cdef class PortioList:
+    """The ports of one device function: any set of offsets, shown, hidden and moved as one.
+
+    The base is held here and nowhere else; handlers see offsets from it. Ports between the entries
+    stay free for others. Where functions overlap, the higher priority answers, then the one mapped
+    last; a function counts as mapped when its address really changes or when it becomes enabled.
+
+    Args:
+        owner: the device, or a name; for messages.
+        table: sorted by offset, at least one entry; entries of one size must not overlap.
+        name: for messages.
+        plain: the ports are one plain region; matters only in a space of kind ``"qemu"``.
+
+    Raises:
+        MemoryMapError: the table is not sound.
+    """
+
+    def __init__(self, owner, table, str name, *, bint plain=False):
+        self.owner = owner
+        self.name = name
+        self.table = check_table(owner, name, table)
+        self.chunks = chunks_of(self.table)
+        self.extent = max(entry.offset + entry.length for entry in self.table)
+        self.plain = plain
+
+    def set_flush_coalesced(self):
+        """Asks that writes an engine holds back are delivered before each access to these ports.
+
+        Raises:
+            MemoryMapError: the list is mapped already.
+        """
+        if self.space is not None:
+            raise MemoryMapError(f"{self.called()}: set_flush_coalesced comes before add")
+        self.flush_coalesced = True
+
+    def add(self, PortSpace space not None, base, *, int priority=0, bint enabled=True):
+        """Maps the function at *base*; with ``enabled=False`` it is placed but not shown.
+
+        Raises:
+            MemoryMapError: it does not fit below port 0x10000, or is mapped already.
+        """
+        if self.space is not None:
+            raise MemoryMapError(
+                f"{self.called()} cannot be added to {space.name} at {base:#x}:"
+                f" it is in {self.space.name} at {self.base:#x}"
+            )
+        self.base = self.checked(base)
+        self.priority = priority
+        self.space = space
+        try:
+            self.regions = [_region(self, offset, length) for offset, length in self.chunks]
+        except BaseException:
+            self.space = None
+            raise
+        space.added[self] = None
+        self.shown = enabled
+        self.changed()
+
+    def remove(self):
+        """Takes the function out of the space; it can be added again.
+
+        Raises:
+            MemoryMapError: it is in none.
+        """
+        if self.space is None:
+            raise MemoryMapError(f"{self.called()} cannot be removed: it is not mapped")
+        self.shown = False
+        if self.linked:
+            self.hide()
+        self.space.keep(self)
+        self.space.keep(self.regions)
+        del self.space.added[self]
+        self.space = None
+
+    def destroy(self):
+        """Drops the handlers. The list must have been removed; adding it again makes them anew.
+
+        Raises:
+            MemoryMapError: it is still mapped.
+        """
+        if self.space is not None:
+            raise MemoryMapError(f"{self.called()} cannot be destroyed: it is in {self.space.name} at {self.base:#x}")
+        self.regions = None
+
+    def set_enabled(self, bint enabled):
+        """Shows or hides the function. Its address and the handlers' state are kept."""
+        self.shown = enabled
+        if self.space is not None:
+            self.changed()
+
+    def set_address(self, base):
+        """Moves the function; it answers at *base* at once, or there when it is next shown.
+
+        Raises:
+            MemoryMapError: it does not fit below port 0x10000.
+        """
+        self.base = self.checked(base)
+        if self.space is not None:
+            self.changed()
+
+    @property
+    def address(self):
+        """The base: where offset 0 is or would be."""
+        return self.base
+
+    @property
+    def enabled(self):
+        return bool(self.shown)
+
+    @property
+    def mapped(self):
+        """Whether it has been added to a space."""
+        return self.space is not None
+
+    def checked(self, base):
+        """*base* as an int, if the function fits there."""
+        cdef long first
+        if 0 <= base < PORTS:
+            first = base
+            if first + self.extent <= PORTS:
+                return first
+        raise MemoryMapError(f"{self.called()} does not fit at {base:#x}: {self.extent} ports up to 0xffff")
+
+    def called(self):
+        """The function as messages call it."""
+        return f"{owner_name(self.owner)}: ports {self.name}"
+
+    def __repr__(self):
+        state = "enabled" if self.shown else "disabled"
+        return f"<PortioList {self.name} of {owner_name(self.owner)} at {self.base:#x} {state}>"
+
+    cdef int changed(self) except -1:
+        if self.space.batch == 0:
+            return self.apply()
+        if not self.waiting:
+            self.waiting = True
+            self.space.pending.append(self)
+        return 0
+
+    # Brings the map in line with what was asked for.
+    cdef int apply(self) except -1:
+        if self.space is None:
+            return 0
+        if self.linked:
+            if self.shown and self.linked_base == self.base:
+                return 0
+            self.hide()
+        if self.shown:
+            self.show()
+        return 0
+
+    cdef int hide(self) except -1:
+        cdef PortRegion region
+        for region in self.regions:
+            self.space.unlink(&region.chunk, region.cells)
+        self.linked = False
+        return 0
+
+    cdef int show(self) except -1:
+        cdef PortRegion region
+        cdef uint32_t at = self.base
+        # Leaves first: once linking has begun nothing can fail.
+        for region in self.regions:
+            self.space.prepare(at + region.offset, region.chunk.length)
+        for region in self.regions:
+            region.chunk.start = at + region.offset
+            self.space.link(&region.chunk, region.cells)
+        self.linked = True
+        self.linked_base = self.base
+        return 0
