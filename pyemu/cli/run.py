@@ -29,9 +29,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     machine.add_argument("--cpu", metavar="ENGINE", help="CPU engine, 'none' for no processor; 'help' lists them")
     machine.add_argument("--uuid", help="of the machine")
-    machine.add_argument(
-        "--clock", choices=("host", "virtual"), default="host", help="what guest time follows (default: host)"
-    )
     devices = parser.add_argument_group("devices; 'help' lists them, 'NAME,help' a device's properties")
     devices.add_argument("--device", metavar="NAME[,K=V]", type=options.named, action="append", default=[])
     devices.add_argument("--drive", metavar="file=F,if=ide|floppy,...", action="append", default=[])
@@ -112,7 +109,7 @@ def machine_arguments(args: argparse.Namespace) -> dict[str, Any]:
         "bios": args.bios,
         "loaders": args.loader,
         "uuid": args.uuid,
-        "clock": "step" if args.qtest else args.clock,
+        "clock": "step" if args.qtest else "host",
         "incoming": args.incoming is not None,
         "plugins": args.plugins,
     }

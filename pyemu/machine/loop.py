@@ -133,10 +133,11 @@ class Loop:
             self._drain()
             if self._quit:
                 break
-            try:
-                self.clock.run_due()
-            except BaseException as error:  # a device's timer: the machine stops, the thread lives
-                self._on_error(error)
+            if self.clock.is_running:  # a stopped machine's timers wait with it
+                try:
+                    self.clock.run_due()
+                except BaseException as error:  # a device's timer: the machine stops, the thread lives
+                    self._on_error(error)
             self._check()
             if self._queue:
                 continue

@@ -366,7 +366,8 @@ class Machine:
         if subscribe is not None:
             subscribe(done.set)
         try:
-            self.cont()
+            if self.fault is None:
+                self.cont()
             met = self._wait_for(until, done, timeout, poll=until is not None and subscribe is None)
         finally:
             self.events.remove(listener)

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..device import Chardev
@@ -39,20 +40,34 @@ def restore(
     """
     from ..migration import read_description, read_header
 
-    description = read_description(path)
-    machine = from_description(description, str(path), cpu=cpu, serial=serial, plugins=plugins)
-    try:
-        machine.migration.set_capabilities(dict.fromkeys(read_header(path).capabilities, True))
-        machine.migration.incoming(f"file:{os.fspath(path)}", blocking=True, autostart=run)
-    except BaseException:
-        machine.close()
-        raise
+    name = os.fspath(path)
+    with _naming(name):
+        description = read_description(path)
+        machine = from_description(description, cpu=cpu, serial=serial, plugins=plugins)
+        try:
+            machine.migration.set_capabilities(dict.fromkeys(read_header(path).capabilities, True))
+            # The list form takes any path; in a URI a comma would begin an option.
+            address = {"transport": "file", "filename": name, "offset": 0}
+            machine.migration.incoming([{"channel-type": "main", "addr": address}], blocking=True, autostart=run)
+        except BaseException:
+            machine.close()
+            raise
     return machine
+
+
+@contextlib.contextmanager
+def _naming(path: str) -> Iterator[None]:
+    """Puts the file's name in front of what went wrong with it; ``desc`` stays what QMP clients know."""
+    try:
+        yield
+    except MigrationError as error:
+        if path in str(error):
+            raise
+        raise MigrationError(f"{path}: {error}", desc=error.desc) from error.__cause__
 
 
 def from_description(
     description: dict[str, Any] | None,
-    origin: str,
     *,
     cpu: str | None = None,
     serial: Sequence[str | Chardev] = (),
@@ -61,12 +76,12 @@ def from_description(
     """A machine that waits for the migration whose description this is.
 
     Raises:
-        MigrationError: the description is missing or not of a form we know; *origin* is named.
+        MigrationError: the description is missing or not of a form we know.
     """
     if not isinstance(description, dict):
-        raise MigrationError(f"{origin}: the stream does not describe a pyemu machine; start one with --incoming")
+        raise MigrationError("the stream does not describe a pyemu machine; start one with --incoming")
     if description.get("format") != 1:
-        raise MigrationError(f"{origin}: machine description of format {description.get('format')!r}, known: 1")
+        raise MigrationError(f"machine description of format {description.get('format')!r}, known: 1")
     try:
         return Machine(
             str(description["board"]),
@@ -85,7 +100,7 @@ def from_description(
             plugins=plugins,
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise MigrationError(f"{origin}: machine description is damaged: {type(error).__name__}: {error}") from None
+        raise MigrationError(f"machine description is damaged: {type(error).__name__}: {error}") from None
 
 
 def _engine(name: Any) -> str | None:
