@@ -79,9 +79,9 @@ def boot(console: Console, machine: Machine) -> list[str]:
     console.print(f"[bold]Booting[/] our guest on via-pc, {machine.memory_size >> 20} MiB, engine {machine.cpu_name}")
     serial = machine.serial[0]
     if not machine.run(until=serial.contains(b"guest: walks"), timeout=PATIENCE):
-        raise PyemuError(f"demo: the guest did not come up; it said {serial.captured!r}")
+        raise PyemuError(f"demo: the guest did not come up; it said {serial.capture.text()!r}")
     machine.cont()
-    lines = [line for line in serial.captured.decode("ascii", "replace").split("\r\n") if line]
+    lines = [line for line in serial.capture.text().split("\r\n") if line]
     for line in lines:
         console.print(f"  [cyan]{line}[/]", highlight=False)
     return lines
@@ -159,7 +159,7 @@ def come_back(console: Console, save: LiveSave) -> list[Proof]:
         serial = machine.serial[0]
         went_on = machine.run(until=serial.contains(b"guest: walks"), timeout=PATIENCE)
         later = counter(machine)
-        said = serial.captured.decode("ascii", "replace")
+        said = serial.capture.text()
         for line in said.split("\r\n"):
             if line:
                 console.print(f"  [cyan]{line}[/]", highlight=False)
