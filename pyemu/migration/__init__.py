@@ -1,1 +1,58 @@
 # SPDX-License-Identifier: MIT
+"""Saving and loading machines in QEMU's migration format.
+
+The core is here: framing, sections, capabilities, parameters, the precopy loop and the state machine.
+Where pages go and who carries them is decided by backends, which are plugins (:mod:`.backend`).
+"""
+
+from __future__ import annotations
+
+from .backend import (
+    LoadContext,
+    MigrationBackend,
+    PageIndex,
+    PageSink,
+    PageSource,
+    SaveContext,
+)
+from .channel import ChannelType, InputChannel, OutputChannel
+from .configuration import Configuration
+from .controller import Cancelled, MigrationController
+from .description import find_description, read_description, read_header
+from .faults import load_fault, read_fault, truncated, write_fault
+from .framing import StreamReader, StreamWriter
+from .host import DeviceSection, MigrationHost
+from .pages import PageCount, Runs
+from .parameters import Parameter
+from .statistics import Progress, Statistics
+
+__all__ = [
+    "Cancelled",
+    "ChannelType",
+    "Configuration",
+    "DeviceSection",
+    "InputChannel",
+    "LoadContext",
+    "MigrationBackend",
+    "MigrationController",
+    "MigrationHost",
+    "OutputChannel",
+    "PageCount",
+    "PageIndex",
+    "PageSink",
+    "PageSource",
+    "Parameter",
+    "Progress",
+    "Runs",
+    "SaveContext",
+    "Statistics",
+    "StreamReader",
+    "StreamWriter",
+    "find_description",
+    "load_fault",
+    "read_description",
+    "read_fault",
+    "read_header",
+    "truncated",
+    "write_fault",
+]

@@ -9,7 +9,7 @@ import os
 
 import numpy as np
 
-from libc.errno cimport EINTR, errno
+from libc.errno cimport EINTR, EOPNOTSUPP, errno
 from libc.stdint cimport int64_t, uint8_t, uint64_t, uintptr_t
 from libc.string cimport memset
 from posix.types cimport off_t
@@ -18,6 +18,18 @@ from posix.types cimport off_t
 cdef extern from "<unistd.h>" nogil:
     ssize_t pwrite(int fd, const void *data, size_t length, off_t offset)
     ssize_t pread(int fd, void *data, size_t length, off_t offset)
+
+cdef extern from *:
+    """
+    #ifndef _GNU_SOURCE
+    #define _GNU_SOURCE
+    #endif
+    #include <fcntl.h>
+    #include <linux/falloc.h>
+    """
+    int fallocate(int fd, int mode, off_t offset, off_t length) nogil
+    int FALLOC_FL_PUNCH_HOLE
+    int FALLOC_FL_KEEP_SIZE
 
 cdef extern from "_zero.h" nogil:
     int pyemu_zero(const uint8_t *data, size_t length)
@@ -216,6 +228,24 @@ def read_pages(int fd, uintptr_t base, Py_ssize_t pages, Py_ssize_t page_size, i
         raise EOFError(f"page at {at // page_size * page_size:#x} ends before its {page_size} bytes, "
                        f"file position {position:#x}")
     return total
+
+
+def punch_hole(int fd, int64_t position, int64_t length):
+    """Makes part of a file a hole, which reads as zeros; false if the file system has no holes.
+
+    Raises:
+        OSError: it failed.
+    """
+    cdef int code = 0
+    with nogil:
+        while fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, position, length):
+            code = errno
+            if code != EINTR:
+                break
+            code = 0
+    if code and code != EOPNOTSUPP:
+        raise OSError(code, os.strerror(code))
+    return not code
 
 
 def zero_flags(uintptr_t base, Py_ssize_t pages, Py_ssize_t page_size, const int64_t[:, ::1] runs):

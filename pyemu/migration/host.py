@@ -5,11 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ..device import Clock
 from ..device.vmstate import VMState
-from ..memory import RAMBlock
+from ..errors import MigrationError
+
+if TYPE_CHECKING:
+    from ..memory import RAMBlock
 
 T = TypeVar("T")
 
@@ -72,3 +75,6 @@ class MigrationHost(Protocol):
 
     def ram_changed(self) -> None:
         """Machine thread only: RAM was rewritten by a load; translated code must go."""
+
+    def incoming_failed(self, error: MigrationError) -> None:
+        """A load failed whose failure is to end the machine; any thread."""

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Every page at a fixed place in the file."""

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: MIT
+"""A few threads that do small jobs and pass on the first error."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+
+Job = Callable[[], None]
+
+#: Jobs waiting for each thread: enough that none starves while the giver looks for more pages, few
+#: enough that a cancelled migration ends at once.
+WAITING = 2
+
+
+class Workers:
+    """Threads that work through one queue.
+
+    Args:
+        count: how many.
+        name: what the threads are called, with a number behind.
+    """
+
+    def __init__(self, count: int, name: str) -> None:
+        self._jobs: queue.Queue[Job | None] = queue.Queue(count * WAITING)
+        self._error: BaseException | None = None
+        self._threads = [threading.Thread(target=self._work, name=f"{name}-{i}", daemon=True) for i in range(count)]
+        for thread in self._threads:
+            thread.start()
+
+    def _work(self) -> None:
+        while True:
+            job = self._jobs.get()
+            try:
+                if job is None:
+                    return
+                # After an error the rest is only taken out of the way, so that nobody waits for ever.
+                if self._error is None:
+                    job()
+            # Kept for the thread that gave the job; it is raised there, whatever it is.
+            except BaseException as error:
+                self._error = self._error or error
+            finally:
+                self._jobs.task_done()
+
+    def give(self, job: Job) -> None:
+        """Hands a job to the next idle thread; waits while all are busy. Raises what an earlier job raised."""
+        self._check()
+        self._jobs.put(job)
+
+    def wait(self) -> None:
+        """Returns when all jobs are done. Raises what a job raised."""
+        self._jobs.join()
+        self._check()
+
+    def close(self) -> None:
+        """Ends the threads after the jobs given so far."""
+        threads, self._threads = self._threads, []
+        for _ in threads:
+            self._jobs.put(None)
+        for thread in threads:
+            thread.join()
+
+    def _check(self) -> None:
+        if self._error is not None:
+            raise self._error

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Pages one after another in the stream."""

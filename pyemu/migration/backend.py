@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: MIT
+"""Migration backends: where pages go and who carries them.
+
+The core writes frames, sections and the block list, finds the dirty pages and hands them to a
+:class:`PageSink`; it does not know what becomes of them. A backend is of one of two roles:
+
+* a *layout* decides where pages go. The layout whose capability is on is used, or the one that
+  declares no capability.
+* a *carrier* decides who moves them. Each carrier whose capability is on is wrapped around the
+  sink and source below it, in the order of their names. Where the sink below offers
+  :meth:`PageSink.place`, a carrier may call it from threads of its own.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ..errors import MigrationError
+from .channel import ChannelType
+from .faults import load_fault
+from .framing import StreamReader, StreamWriter
+from .pages import BlockLike, Memory, PageCount, Runs
+from .parameters import Parameter
+
+
+@dataclass(frozen=True, slots=True)
+class SaveContext:
+    """What a sink works with.
+
+    Attributes:
+        stream: the main stream; ``stream.channel`` is its channel.
+        parameters: values of all parameters at the start.
+    """
+
+    stream: StreamWriter
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadContext:
+    """What a source works with.
+
+    Attributes:
+        stream: the main stream.
+        parameters: values of all parameters at the start.
+        into_memory: false when a file is opened as data: the blocks then have no memory and the
+            source only finds out where pages are.
+    """
+
+    stream: StreamReader
+    parameters: Mapping[str, Any]
+    into_memory: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class PageIndex:
+    """Where the pages of one block are in a file. Pages that it does not name are zero.
+
+    Attributes:
+        block: name and size.
+        rows: array of (first page, number of pages, file position of the first page's data).
+        stride: bytes from one page's data to that of the next in the same row.
+        base: position of page 0 if all pages lie in order at fixed places; else None.
+    """
+
+    block: BlockLike
+    rows: Runs
+    stride: int
+    base: int | None = None
+
+
+class PageSink(ABC):
+    """Takes the pages of one migration.
+
+    Attributes:
+        count: pages and bytes so far, of the bytes only those that did not go through the main stream.
+        channel_bytes: the part of ``count.size`` that other channels than the main one carried.
+    """
+
+    def __init__(self) -> None:
+        self.count = PageCount()
+        self.channel_bytes = 0
+
+    def block_header(self, block: Memory) -> None:
+        """Writes to the main stream what follows the block's entry in the list. Called once a block, before any page."""
+
+    def list_end(self) -> None:
+        """The block list is complete; records may be written before its end mark."""
+
+    @abstractmethod
+    def submit(self, block: Memory, runs: Runs) -> None:
+        """Takes pages to be saved. They may be written later, but before :meth:`sync` returns."""
+
+    def sync(self) -> None:
+        """All pages submitted so far are ordered before those submitted later. May write records to the stream."""
+
+    def finish(self) -> None:
+        """No page follows and the last :meth:`sync` is done; called before the last end mark of the ``ram`` section."""
+
+    def close(self) -> None:
+        """Lets threads and descriptors go; always called, after success and failure, and never raises."""
+
+    def describe(self) -> dict[str, Any]:
+        """Facts about the file for its JSON description."""
+        return {}
+
+    #: Sinks with fixed places define ``place(block, runs) -> PageCount``, callable from any thread,
+    #: which writes pages and counts nothing.
+    place: Any = None
+
+    #: Pages that a carrier should hand to one call of ``place``.
+    portion = 4096
+
+
+class PageSource(ABC):
+    """Brings the pages of one migration back; the mirror of :class:`PageSink`."""
+
+    def block_header(self, block: BlockLike) -> None:
+        """Reads what follows the block's entry in the list."""
+
+    def list_end(self) -> None:
+        """The block list is complete and good: from here on memory may be changed."""
+
+    def record(self, value: int, flags: int) -> None:
+        """Reads the rest of a record whose first word the core does not know."""
+        raise load_fault(f"Unexpected RAM flags: {flags}")
+
+    def finish(self) -> None:
+        """The stream's end has been reached."""
+
+    def close(self) -> None:
+        """Lets threads and descriptors go; always called, and never raises."""
+
+    def index(self) -> Sequence[PageIndex]:
+        """After :meth:`finish`: where pages are. Only of sources made with ``into_memory=False``."""
+        raise MigrationError(f"{type(self).__name__} cannot open files as data")
+
+    def wanted(self) -> Sequence[tuple[Memory, Runs]]:
+        """Sources with fixed places: the pages to fetch, once the block list is complete."""
+        return ()
+
+    def fetch(self, block: Memory, runs: Runs) -> None:
+        """Sources with fixed places: brings pages to memory; callable from any thread."""
+        raise NotImplementedError
+
+    def fetch_all(self) -> None:
+        """Fetches what is wanted; called after :meth:`list_end`. Carriers do it in several threads."""
+        for block, runs in self.wanted():
+            self.fetch(block, runs)
+
+
+class MigrationBackend(ABC):
+    """One way to lay out or carry pages. Instances hold no state of a migration: sinks and sources do.
+
+    Attributes:
+        role: see the module's text.
+        capabilities: as in the plugin's record.
+        in_configuration: those of its capabilities that the stream's configuration section names, so
+            that a loader which lacks them refuses the stream.
+        parameters: migration parameters that it brings along.
+    """
+
+    role: Literal["layout", "carrier"] = "layout"
+    capabilities: tuple[str, ...] = ()
+    in_configuration: tuple[str, ...] = ()
+    parameters: tuple[Parameter, ...] = ()
+
+    def check_capabilities(self, enabled: frozenset[str]) -> None:
+        """Refuses what does not go together with its own capabilities, some of which are in *enabled*.
+
+        Raises:
+            MigrationError: with the text that clients know.
+        """
+
+    def check_channel(self, channel: ChannelType, layout: MigrationBackend) -> None:
+        """Refuses a kind of channel, before anything is opened; *layout* is the selected one."""
+
+    def check_start(self, enabled: frozenset[str], parameters: Mapping[str, Any]) -> None:
+        """Refuses to start with these capabilities and parameters."""
+
+    #: Layouts only: every page has one place in the file, so pages may be written in any order.
+    fixed_places = False
+
+    @abstractmethod
+    def sink(self, context: SaveContext, below: PageSink | None) -> PageSink:
+        """A sink for one migration; *below* is what a carrier wraps, None for a layout."""
+
+    @abstractmethod
+    def source(self, context: LoadContext, below: PageSource | None) -> PageSource:
+        """A source for one migration."""
+

@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: MIT
+"""The ``file`` channel: ``file:PATH[,offset=N]``.
+
+A new or regular path without ``offset=`` is replaced as a whole: the data goes to a temporary name
+in the same directory, is synced, renamed over the path, and the directory is synced, so at any
+moment the path holds the old file or the new one. Everything else (an offset, a symbolic link, a
+block device) is written in place; there the magic comes last, after the data is on disk, so a save
+that broke off is no migration stream.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+
+from ..device.properties import parse_size
+from ..errors import MigrationError
+from .channel import Buffer, ChannelType, InputChannel, OutputChannel
+from .faults import read_fault, write_fault
+from .wire import MAGIC
+
+#: What a temporary name ends with; a file so named is the rest of a save that was killed.
+PARTIAL_SUFFIX = ".pyemu-partial"
+
+
+class FileChannel(ChannelType):
+    """``file:PATH[,offset=N]``."""
+
+    seekable = True
+
+    def check(self, address: str) -> None:
+        split_address(address)
+
+    def open_output(self, address: str) -> FileOutput:
+        path, offset = split_address(address)
+        return FileOutput(path, offset)
+
+    def open_input(self, address: str) -> FileInput:
+        path, offset = split_address(address)
+        return FileInput(path, offset or 0)
+
+
+def split_address(address: str) -> tuple[str, int | None]:
+    """Path and offset of a ``file:`` address; the offset is None when none is given.
+
+    Raises:
+        MigrationError: the path is empty or the offset is no size.
+    """
+    path, comma, text = address.rpartition(",offset=")
+    if not comma:
+        path, text = address, ""
+    if not path or "\0" in path:
+        raise MigrationError(f"file URI has no usable path: {address!r}")
+    if not comma:
+        return path, None
+    try:
+        if text.lstrip().startswith("-"):
+            raise OverflowError
+        offset = parse_size(text)
+        if offset >= 1 << 63:
+            raise OverflowError
+    except ValueError:
+        raise MigrationError(f"file URI has bad offset {text}: {os.strerror(errno.EINVAL)}") from None
+    except OverflowError:
+        raise MigrationError(f"file URI has bad offset {text}: {os.strerror(errno.ERANGE)}") from None
+    return path, offset
+
+
+class FileOutput(OutputChannel):
+    """A file being written; see the module's text for how."""
+
+    seekable = True
+
+    def __init__(self, path: str, offset: int | None) -> None:
+        self.path = path
+        self._start = offset or 0
+        self._fd = -1
+        self._temporary: str | None = None
+        self._directory = os.path.dirname(path) or "."
+        try:
+            status: os.stat_result | None = os.lstat(path)
+        except FileNotFoundError:
+            status = None
+        except OSError as error:
+            raise _cannot("create", path, error) from error
+        if offset is None and (status is None or stat.S_ISREG(status.st_mode)):
+            self._open_temporary()
+        else:
+            self._open_in_place()
+        self._position = self._start
+
+    @property
+    def in_place(self) -> bool:
+        """The path itself is written, not a temporary one."""
+        return self._temporary is None
+
+    def _open_temporary(self) -> None:
+        name = f".{os.path.basename(self.path)[:200]}.{secrets.token_hex(4)}{PARTIAL_SUFFIX}"
+        self._temporary = os.path.join(self._directory, name)
+        try:
+            self._fd = os.open(self._temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise _cannot("create", self.path, error) from error
+
+    def _open_in_place(self) -> None:
+        try:
+            self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise _cannot("create", self.path, error) from error
+        try:
+            if not stat.S_ISBLK(os.fstat(self._fd).st_mode):
+                os.ftruncate(self._fd, self._start)
+        except OSError as error:
+            self.abort()
+            message = f"failed to truncate migration file to offset {self._start:x}: {error.strerror}"
+            raise MigrationError(message) from error
+        try:
+            # Whatever stream stood here before ends to be one, before anything of the new one is written.
+            os.pwrite(self._fd, bytes(len(MAGIC)), self._start)
+            os.fsync(self._fd)
+        except OSError as error:
+            self.abort()
+            raise write_fault(error) from error
+
+    @property
+    def position(self) -> int:
+        return self._position
+
+    def seek(self, position: int) -> None:
+        self._position = position
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def open_again(self, *, direct: bool = False) -> int:
+        flags = os.O_WRONLY | os.O_CLOEXEC | (os.O_DIRECT if direct else 0)
+        try:
+            return os.open(self._temporary or self.path, flags)
+        except OSError as error:
+            if direct and error.errno == errno.EINVAL:
+                raise MigrationError(f"direct-io: the file system of '{self.path}' refuses O_DIRECT") from error
+            raise _cannot("open", self.path, error) from error
+
+    def write(self, data: Buffer) -> None:
+        view = memoryview(data).cast("B")
+        if self.in_place and self._position < self._start + len(MAGIC):
+            # commit() puts the magic there.
+            skip = min(len(view), self._start + len(MAGIC) - self._position)
+            self._position += skip
+            view = view[skip:]
+        while view:
+            try:
+                done = os.pwrite(self._fd, view, self._position)
+            except OSError as error:
+                raise write_fault(error) from error
+            self._position += done
+            view = view[done:]
+
+    def commit(self) -> None:
+        try:
+            os.fsync(self._fd)
+            if self._temporary is None:
+                os.pwrite(self._fd, MAGIC, self._start)
+                os.fsync(self._fd)
+            else:
+                os.rename(self._temporary, self.path)
+                self._temporary = None
+                _sync_directory(self._directory)
+        except OSError as error:
+            self.abort()
+            raise write_fault(error) from error
+        self._close()
+
+    def abort(self) -> None:
+        if self._temporary is not None:
+            # The directory may have gone or turned read-only; there is nobody to tell.
+            with contextlib.suppress(OSError):
+                os.unlink(self._temporary)
+            self._temporary = None
+        self._close()
+
+    def _close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            # Data is synced by now or not wanted any more, so an error of close() tells nothing.
+            with contextlib.suppress(OSError):
+                os.close(fd)
+
+
+class FileInput(InputChannel):
+    """A file being read, from *offset* to its end."""
+
+    seekable = True
+
+    def __init__(self, path: str, offset: int = 0) -> None:
+        self.path = path
+        self._fd = -1
+        try:
+            # Without O_NONBLOCK, opening a pipe that nobody writes would hang.
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            mode = os.fstat(self._fd).st_mode
+            if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
+                self.close()
+                raise MigrationError(f"Could not open '{path}': not a regular file or block device")
+            self._size = os.lseek(self._fd, 0, os.SEEK_END)
+        except OSError as error:
+            self.close()
+            raise _cannot("open", path, error) from error
+        self._position = offset
+
+    @property
+    def position(self) -> int:
+        return self._position
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    def seek(self, position: int) -> None:
+        self._position = position
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def open_again(self, *, direct: bool = False) -> int:
+        flags = os.O_RDONLY | os.O_CLOEXEC | (os.O_DIRECT if direct else 0)
+        try:
+            return os.open(self.path, flags)
+        except OSError as error:
+            if direct and error.errno == errno.EINVAL:
+                raise MigrationError(f"direct-io: the file system of '{self.path}' refuses O_DIRECT") from error
+            raise _cannot("open", self.path, error) from error
+
+    def readinto(self, view: memoryview) -> int:
+        try:
+            done = os.preadv(self._fd, [view], self._position)
+        except OSError as error:
+            raise read_fault(error) from error
+        self._position += done
+        return done
+
+    def close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+@contextlib.contextmanager
+def open_file(path: str | os.PathLike[str], offset: int = 0) -> Iterator[FileInput]:
+    """A saved machine opened for reading, closed at the end of the ``with`` block."""
+    channel = FileInput(os.fspath(path), offset)
+    try:
+        yield channel
+    finally:
+        channel.close()
+
+
+def _sync_directory(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        # Some file systems cannot sync a directory and say so; the rename itself has happened.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(fd)
+
+
+def _cannot(action: str, path: str, error: OSError) -> MigrationError:
+    return MigrationError(f"Could not {action} '{path}': {error.strerror or error}")

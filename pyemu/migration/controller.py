@@ -1,0 +1,473 @@
+# SPDX-License-Identifier: MIT
+"""The migration state machine of one machine: capabilities, parameters, status, threads."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from ..errors import MigrationError, PyemuError
+from .backend import MigrationBackend
+from .capabilities import Backends
+from .channel import ChannelType, OutputChannel, PluginSource, parse_uri
+from .channels import FileChannel, FileOutput
+from .configuration import Configuration
+from .host import MigrationHost
+from .incoming import Incoming, IncomingRequest
+from .outgoing import DirtySource, Outgoing, OutgoingRequest
+from .parameters import CORE_PARAMETERS, Parameters
+from .sections import settled
+from .statistics import ProgressCallback, Statistics
+from .uri import address_of
+
+#: Passes after which a save that lets the guest run on stops waiting for the guest to calm down.
+MAXIMUM_PASSES = 30
+_ACTIVE = frozenset({"setup", "active", "pre-switchover", "device", "cancelling"})
+
+
+class Cancelled(MigrationError):
+    """The migration was cancelled."""
+
+
+class MigrationController:
+    """Migration of one machine, in the words of QEMU's control protocol.
+
+    All methods may be called from any thread. An outgoing or incoming migration runs in a thread of
+    its own, or in the caller's when asked to block.
+
+    Args:
+        host: the machine.
+        plugins: where backends and channels come from.
+    """
+
+    def __init__(self, host: MigrationHost, plugins: PluginSource) -> None:
+        self._host = host
+        self._plugins = plugins
+        self._backends = Backends(plugins)
+        self._enabled: frozenset[str] = frozenset()
+        self._parameters_store: Parameters | None = None
+        self._lock = threading.RLock()
+        self._done = threading.Condition(self._lock)
+        self._status = self._announced = "none"
+        self._events: deque[tuple[str, dict[str, Any], str | None]] = deque()
+        self._emitting = threading.Lock()
+        self._outgoing = True
+        self._error: BaseException | None = None
+        self._thread: threading.Thread | None = None
+        self._statistics = Statistics()
+        self._started = 0.0
+        self._cancel = threading.Event()
+        self._continue = threading.Event()
+        self._committed = False
+        self._incoming_started = False
+        self._dirty_source: DirtySource | None = None
+
+    # -- capabilities and parameters --------------------------------------------------------------
+
+    @property
+    def capabilities(self) -> dict[str, bool]:
+        """Every capability that can be switched on here, and whether it is."""
+        return {name: name in self._enabled for name in self._backends.served()}
+
+    def set_capabilities(self, changes: Mapping[str, bool]) -> None:
+        """Switches capabilities, all or none.
+
+        Raises:
+            MigrationError: an unknown name, a combination that is refused, or a migration is under way.
+        """
+        with self._lock:
+            self._refuse_while_active()
+            self._enabled = self._backends.check(self._enabled, changes)
+
+    @property
+    def _parameters(self) -> Parameters:
+        if self._parameters_store is None:
+            declared = [*CORE_PARAMETERS]
+            for backend in self._backends.all.values():
+                declared += backend.parameters
+            self._parameters_store = Parameters(declared)
+        return self._parameters_store
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Values of all parameters."""
+        with self._lock:
+            return self._parameters.as_dict()
+
+    def set_parameters(self, changes: Mapping[str, Any]) -> None:
+        """Changes parameters, all or none; bandwidth and downtime limits take effect at once.
+
+        Raises:
+            MigrationError: an unknown name or a value that is refused.
+        """
+        with self._lock:
+            self._parameters.set(changes)
+
+    @contextlib.contextmanager
+    def configured(self, capabilities: Mapping[str, bool], parameters: Mapping[str, Any]) -> Iterator[None]:
+        """Sets capabilities and parameters for the length of a ``with`` block."""
+        with self._lock:
+            enabled, values = self._enabled, self._parameters.as_dict()
+            self.set_capabilities(capabilities)
+            try:
+                self.set_parameters(parameters)
+            except BaseException:
+                self._enabled = enabled
+                raise
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._enabled = enabled
+                self._parameters.set(values)
+
+    # -- status -----------------------------------------------------------------------------------
+
+    @property
+    def status(self) -> str:
+        """``none``, ``setup``, ``active``, ``pre-switchover``, ``device``, ``completed``, ``failed``, ..."""
+        return self._status
+
+    @property
+    def error(self) -> BaseException | None:
+        """Why the last migration failed."""
+        return self._error
+
+    @property
+    def dirty_source_name(self) -> str:
+        """What finds the pages that the guest writes."""
+        return self.dirty_source().name
+
+    def dirty_source(self) -> DirtySource:
+        """The dirty source in use; the first call probes what this system offers."""
+        with self._lock:
+            if self._dirty_source is None:
+                from ..memory import select_dirty_source
+
+                self._dirty_source = select_dirty_source()
+            return self._dirty_source
+
+    def query(self) -> dict[str, Any]:
+        """The answer to ``query-migrate``."""
+        with self._lock:
+            error = None
+            if isinstance(self._error, MigrationError):
+                error = self._error.desc
+            elif self._error is not None:
+                error = f"{type(self._error).__name__}: {self._error}"
+            if not self._outgoing:
+                return {"status": self._status, **({} if error is None else {"error-desc": error})}
+            now_ms = round((time.monotonic() - self._started) * 1000)
+            return self._statistics.as_dict(self._status, error, now_ms)
+
+    def wait(self, timeout: float | None = None) -> str:
+        """Waits for the end of a migration under way.
+
+        Returns:
+            The status at the end; ``completed``, ``failed`` or ``cancelled`` unless time ran out.
+        """
+        with self._done:
+            self._done.wait_for(lambda: self._announced == self._status and self._status not in _ACTIVE, timeout)
+            return self._status
+
+    def _refuse_while_active(self) -> None:
+        if self._status in _ACTIVE:
+            raise MigrationError("There's a migration process in progress")
+
+    def _set_status(self, status: str) -> None:
+        """Changes the status; the lock must not be held, for listeners may ask for it from other threads."""
+        with self._lock:
+            self._note_status(status)
+        self._announce()
+
+    def _note_status(self, status: str) -> None:
+        self._status = status
+        self._events.append(("MIGRATION", {"status": status}, status))
+
+    def _announce(self) -> None:
+        """Emits what has been noted, in that order, whichever thread comes first."""
+        while self._events and self._emitting.acquire(blocking=False):
+            try:
+                while self._events:
+                    name, data, status = self._events.popleft()
+                    if "events" in self._enabled:
+                        self._host.emit(name, data)
+                    if status is not None:
+                        with self._done:
+                            self._announced = status
+                            self._done.notify_all()
+            finally:
+                self._emitting.release()
+
+    # -- outgoing ---------------------------------------------------------------------------------
+
+    def migrate(
+        self,
+        uri: str | list[Any],
+        *,
+        blocking: bool = False,
+        resume_after: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> None:
+        """Begins an outgoing migration.
+
+        Args:
+            uri: ``scheme:address``, or a control protocol's list of channels.
+            blocking: return at the end, in the meantime working in the calling thread.
+            resume_after: put the run state back at the end: a guest that ran runs on. Without it the
+                machine ends in run state ``postmigrate``.
+            progress: called now and then with a :class:`Progress`; what it raises ends the migration.
+
+        Raises:
+            MigrationError: it cannot begin; with *blocking* also: it failed.
+        """
+        channel, address = parse_uri(address_of(uri), self._plugins)
+        self._begin_outgoing(channel, lambda: channel.open_output(address), blocking, resume_after, progress)
+
+    def migrate_file(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        resume_after: bool = True,
+        progress: ProgressCallback | None = None,
+    ) -> None:
+        """Saves to a file, blocking; as :meth:`migrate`, but any path can be named."""
+        name = os.fspath(path)
+        self._begin_outgoing(FileChannel(), lambda: FileOutput(name, None), True, resume_after, progress)
+
+    def _begin_outgoing(
+        self,
+        channel_type: ChannelType,
+        open_channel: Callable[[], OutputChannel],
+        blocking: bool,
+        resume_after: bool,
+        progress: ProgressCallback | None,
+    ) -> None:
+        with self._lock:
+            self._refuse_while_active()
+            backends = self._select(channel_type)
+            state = self._host.run_state
+            if state == "inmigrate":
+                raise MigrationError("Guest is waiting for an incoming migration")
+            if state == "postmigrate":
+                raise MigrationError("Can't migrate the vm that was paused due to previous migration")
+            self._outgoing = True
+            self._error = None
+            self._committed = False
+            self._cancel.clear()
+            self._continue.clear()
+            self._statistics = Statistics()
+            self._started = time.monotonic()
+            self._thread = None
+            self._note_status("setup")
+            configuration = self._configuration()
+            parameters = self._parameters.as_dict()
+        self._announce()
+        try:
+            channel = open_channel()
+        except BaseException as error:
+            self._fail(error)
+            raise
+        request = OutgoingRequest(
+            channel=channel,
+            backends=backends,
+            configuration=configuration,
+            parameters=parameters,
+            resume_after=resume_after,
+            maximum_passes=MAXIMUM_PASSES if resume_after else 0,
+            progress=progress,
+        )
+        task = Outgoing(self._host, request, _Control(self), self._statistics)
+        if blocking:
+            self._run(task.run)
+        else:
+            self._spawn("migration", task.run)
+
+    def _select(self, channel_type: ChannelType) -> list[MigrationBackend]:
+        backends = self._backends.active(self._enabled)
+        parameters = self._parameters.as_dict()
+        for backend in backends:
+            backend.check_channel(channel_type, backends[0])
+        for backend in backends:
+            backend.check_start(self._enabled, parameters)
+        if parameters["tls-creds"]:
+            raise MigrationError("TLS is not supported")
+        if parameters["mode"] != "normal":
+            raise MigrationError(f"migration mode '{parameters['mode']}' is not supported")
+        return backends
+
+    def _configuration(self) -> Configuration:
+        named = tuple(n for n in self._backends.in_configuration() if n in self._enabled)
+        identity = self._host.uuid if "validate-uuid" in self._enabled else None
+        return Configuration(self._host.machine_name, named, identity)
+
+    def _spawn(self, name: str, function: Callable[[], None]) -> None:
+        def body() -> None:
+            # A refusal has been recorded for query() and wait(); anything else is a bug and goes on
+            # to the thread's exception hook.
+            with contextlib.suppress(PyemuError):
+                self._run(function)
+
+        self._thread = threading.Thread(target=body, name=name, daemon=True)
+        self._thread.start()
+
+    def _run(self, function: Callable[[], None]) -> None:
+        try:
+            function()
+        except BaseException as error:
+            self._fail(error)
+            raise
+
+    def _fail(self, error: BaseException) -> None:
+        with self._lock:
+            cancelled = isinstance(error, Cancelled)
+            if not cancelled:
+                self._error = error
+        self._set_status("cancelled" if cancelled else "failed")
+
+    def cancel(self) -> None:
+        """Cancels an outgoing migration: the machine goes on, no file is left. Harmless if there is none."""
+        with self._lock:
+            if not self._outgoing or self._status not in _ACTIVE or self._committed:
+                return
+            if self._status != "cancelling":
+                self._note_status("cancelling")
+            self._cancel.set()
+            self._continue.set()
+        self._announce()
+
+    def continue_(self, state: str) -> None:
+        """Lets a migration go on that waits in *state*, which is ``pre-switchover``.
+
+        Raises:
+            MigrationError: it is in another state.
+        """
+        with self._lock:
+            if self._status != state or state != "pre-switchover":
+                raise MigrationError(f"Migration not in expected state: {self._status}")
+            self._continue.set()
+
+    def close(self) -> None:
+        """Cancels and waits for the thread; for the machine's end."""
+        self.cancel()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+
+    # -- incoming ---------------------------------------------------------------------------------
+
+    def incoming(
+        self,
+        uri: str | list[Any],
+        *,
+        blocking: bool = False,
+        autostart: bool = True,
+        exit_on_error: bool = False,
+    ) -> None:
+        """Loads a migration into a machine that waits for one.
+
+        Args:
+            uri: as for :meth:`migrate`.
+            blocking: return at the end, in the meantime working in the calling thread.
+            autostart: let the guest run if it ran when it was saved; otherwise leave it paused.
+            exit_on_error: a failed load ends the machine.
+
+        Raises:
+            MigrationError: it cannot begin; with *blocking* also: it failed.
+        """
+        channel_type, address = parse_uri(address_of(uri), self._plugins)
+        with self._lock:
+            self._refuse_while_active()
+            if self._host.run_state != "inmigrate":
+                raise MigrationError("'-incoming' was not specified on the command line")
+            if self._incoming_started:
+                raise MigrationError("The incoming migration has already been started")
+            backends = self._select(channel_type)
+            self._outgoing = False
+            self._error = None
+            self._thread = None
+            channel = channel_type.open_input(address)
+            self._incoming_started = True
+            request = IncomingRequest(
+                channel=channel,
+                backends=backends,
+                capabilities=self._enabled,
+                named=self._backends.in_configuration(),
+                parameters=self._parameters.as_dict(),
+            )
+            self._note_status("setup")
+        self._announce()
+
+        def load() -> None:
+            self._load(request, autostart, exit_on_error)
+
+        if blocking:
+            self._run(load)
+        else:
+            self._spawn("migration-incoming", load)
+
+    def _load(self, request: IncomingRequest, autostart: bool, exit_on_error: bool) -> None:
+        self._set_status("active")
+        host = self._host
+        try:
+            saved = Incoming(host, request).run()
+        except MigrationError as error:
+            if exit_on_error:
+                host.incoming_failed(error)
+            raise
+
+        def settle() -> None:
+            if saved == "running" and autostart:
+                host.vm_start()
+            else:
+                host.set_run_state("paused" if saved == "running" else settled(saved))
+
+        host.call(settle)
+        self._set_status("completed")
+
+
+class _Control:
+    """What the running migration sees of its controller."""
+
+    def __init__(self, controller: MigrationController) -> None:
+        self._c = controller
+
+    def check(self) -> None:
+        if self._c._cancel.is_set():
+            raise Cancelled("the migration was cancelled")
+
+    def pause(self, seconds: float) -> None:
+        self._c._cancel.wait(seconds)
+        self.check()
+
+    def enter(self, status: str) -> None:
+        with self._c._lock:
+            if self._c._status != "cancelling":
+                self._c._note_status(status)
+        self._c._announce()
+
+    def dirty_sync(self, count: int) -> None:
+        self._c._events.append(("MIGRATION_PASS", {"pass": count}, None))
+        self._c._announce()
+
+    def before_switchover(self) -> None:
+        if "pause-before-switchover" in self._c._enabled:
+            self.enter("pre-switchover")
+            self._c._continue.wait()
+            self.check()
+
+    def point_of_no_return(self) -> None:
+        with self._c._lock:
+            self.check()
+            self._c._committed = True
+
+    def dirty_source(self) -> DirtySource:
+        return self._c.dirty_source()
+
+    def parameter(self, name: str) -> Any:
+        return self._c._parameters[name]

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: MIT
+"""The destination's half of a migration: a stream is read into a machine that does not run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from . import pages, wire
+from .backend import LoadContext, MigrationBackend, PageSource
+from .channel import InputChannel
+from .configuration import check_configuration, read_configuration
+from .description import read_tail
+from .faults import load_fault
+from .framing import StreamReader
+from .host import MigrationHost
+from .ram import RamReader
+from .sections import SectionHeader, SectionTable, read_footer, read_header
+
+
+@dataclass(frozen=True, slots=True)
+class IncomingRequest:
+    """What to load.
+
+    Attributes:
+        channel: where the stream comes from; closed by the load.
+        backends: layout, then carriers.
+        capabilities: that are on here.
+        named: capabilities that a stream names when they are on.
+    """
+
+    channel: InputChannel
+    backends: Sequence[MigrationBackend]
+    capabilities: frozenset[str]
+    named: Sequence[str]
+    parameters: Mapping[str, Any]
+
+
+class Incoming:
+    """One incoming migration. :meth:`run` does all of it in the calling thread."""
+
+    def __init__(self, host: MigrationHost, request: IncomingRequest) -> None:
+        self._host = host
+        self._request = request
+        self._stream = StreamReader(request.channel)
+        self._blocks = {block.idstr: block for block in host.ram_blocks()}
+        self._source: PageSource | None = None
+        self._open: dict[int, str] = {}
+        self._return_path = False
+
+    def run(self) -> str:
+        """Loads everything.
+
+        Returns:
+            The run state that the machine was saved in; ``running`` if the stream does not say.
+
+        Raises:
+            MigrationError: the stream is not acceptable. RAM is then zero; devices may hold some of the
+                stream's state, so the machine must not run before a reset.
+        """
+        try:
+            return self._load()
+        except BaseException:
+            self._clear_ram()
+            raise
+        finally:
+            if self._source is not None:
+                self._source.close()
+            self._request.channel.close()
+
+    def _clear_ram(self) -> None:
+        for block in self._blocks.values():
+            pages.clear(block, pages.as_runs([(0, pages.page_count(block))]))
+        self._host.call(self._host.ram_changed)
+
+    def _load(self) -> str:
+        request, host = self._request, self._host
+        configuration = read_configuration(self._stream)
+        check_configuration(
+            configuration, host.machine_name, host.uuid, request.capabilities, request.named
+        )
+        context = LoadContext(self._stream, request.parameters)
+        for backend in request.backends:
+            self._source = backend.source(context, self._source)
+        assert self._source is not None
+        self._ram = RamReader(self._stream, self._source, self._blocks)
+        self._table = host.call(lambda: SectionTable(host))
+        while self._section():
+            pass
+        self._source.finish()
+        read_tail(self._stream)
+        host.call(host.ram_changed)
+        return self._table.global_state.name if self._table.has_global_state else "running"
+
+    def _section(self) -> bool:
+        """Reads one section or command; false at the end of the stream."""
+        kind = self._stream.u8("a section header")
+        if kind == wire.END_OF_STREAM:
+            return False
+        if kind in (wire.SECTION_START, wire.SECTION_FULL):
+            self._named_section(read_header(self._stream))
+        elif kind in (wire.SECTION_PART, wire.SECTION_END):
+            section_id = self._stream.u32("a section header")
+            name = self._open.get(section_id)
+            if name is None:
+                raise load_fault(f"Unknown savevm section {section_id}")
+            if name != wire.RAM_SECTION:
+                raise load_fault(f"section {section_id} ({name}) comes in one piece, not in parts")
+            self._ram.payload()
+            read_footer(self._stream, name, section_id)
+        elif kind == wire.COMMAND:
+            self._command()
+        else:
+            raise load_fault(f"Unknown savevm section type {kind}")
+        return True
+
+    def _named_section(self, header: SectionHeader) -> None:
+        if header.name == wire.RAM_SECTION and header.instance_id == 0:
+            self._ram.check_version(header.version)
+            self._ram.payload()
+        else:
+            self._host.call(lambda: self._table.load(self._stream, header))
+        self._open[header.section_id] = header.name
+        read_footer(self._stream, header.name, header.section_id)
+
+    def _command(self) -> None:
+        number = self._stream.u16("a command")
+        length = self._stream.u16("a command")
+        name, lengths = wire.COMMANDS.get(number, ("", ()))
+        if not lengths:
+            raise load_fault(f"MIG_CMD {number:#x} unknown (len {length:#x})")
+        if length not in lengths:
+            raise load_fault(f"{name} received with bad length - expecting {lengths[0]}, got {length}")
+        data = self._stream.read(length, "a command")
+        if number == wire.CMD_OPEN_RETURN_PATH:
+            self._return_path = True
+        if number == wire.CMD_PING and not self._return_path:
+            raise load_fault(f"CMD_PING ({int.from_bytes(data, 'big'):#x}) received with no return path")

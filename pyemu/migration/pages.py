@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: MIT
+"""Moving guest pages, for migration backends.
+
+Runs are arrays of ``int64`` with rows of (first page, number of pages). All page work runs without
+the GIL, so these functions may be called from several threads at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ._pages import (
+    clear_pages,
+    count_bits,
+    punch_hole,
+    read_pages,
+    runs_of,
+    select_simd,
+    simd,
+    take_runs,
+    write_pages,
+    zero_flags,
+)
+from .faults import load_fault, read_fault, write_fault
+
+__all__ = [
+    "Bits",
+    "BlockLike",
+    "Memory",
+    "PageCount",
+    "Runs",
+    "as_runs",
+    "clear",
+    "clear_file",
+    "count_bits",
+    "fetch",
+    "new_bits",
+    "page_count",
+    "place",
+    "runs_of",
+    "select_simd",
+    "simd",
+    "split_runs",
+    "take_runs",
+    "zero_flags_of",
+]
+
+Runs = npt.NDArray[np.int64]
+Bits = npt.NDArray[np.uint64]
+
+_PAGEMAP_USED = np.uint64(3 << 62)
+
+
+class BlockLike(Protocol):
+    """What identifies a block in a stream, with memory behind it or not."""
+
+    @property
+    def idstr(self) -> str: ...
+
+    @property
+    def used_length(self) -> int: ...
+
+    @property
+    def page_size(self) -> int: ...
+
+
+class Memory(BlockLike, Protocol):
+    """A block with memory behind it; :class:`~pyemu.memory.RAMBlock` is one."""
+
+    @property
+    def pointer(self) -> int: ...
+
+    @property
+    def backing(self) -> str: ...
+
+    @property
+    def array(self) -> npt.NDArray[np.uint8]: ...
+
+
+@dataclass(slots=True)
+class PageCount:
+    """Pages handled by a sink.
+
+    Attributes:
+        normal: pages with data.
+        zero: pages of zeros.
+        size: bytes written.
+    """
+
+    normal: int = 0
+    zero: int = 0
+    size: int = 0
+
+    def add(self, other: PageCount) -> None:
+        self.normal += other.normal
+        self.zero += other.zero
+        self.size += other.size
+
+
+def page_count(block: BlockLike) -> int:
+    """Pages of a block."""
+    return block.used_length // block.page_size
+
+
+def new_bits(pages: int) -> Bits:
+    """A clear bitmap, one bit a page, in 64-bit words."""
+    return np.zeros((pages + 63) // 64, dtype=np.uint64)
+
+
+def as_runs(rows: Iterable[tuple[int, int]]) -> Runs:
+    """Runs from pairs."""
+    return np.array(list(rows), dtype=np.int64).reshape(-1, 2)
+
+
+def split_runs(runs: Runs, limit: int) -> list[Runs]:
+    """Cuts *runs* into portions of at most *limit* pages each, in order."""
+    portions: list[Runs] = []
+    portion: list[tuple[int, int]] = []
+    room = limit
+    for first, count in runs.tolist():
+        while count:
+            take = min(count, room)
+            portion.append((first, take))
+            first, count, room = first + take, count - take, room - take
+            if not room:
+                portions.append(as_runs(portion))
+                portion, room = [], limit
+    if portion:
+        portions.append(as_runs(portion))
+    return portions
+
+
+def place(
+    fd: int, block: Memory, offset: int, runs: Runs, present: Bits, written: Bits, *, detect_zero: bool = True
+) -> PageCount:
+    """Writes pages to their places in a file, *offset* being that of page 0.
+
+    Data pages are set in *present* and in *written*, zero pages are cleared in *present* and not written.
+
+    Raises:
+        MigrationError: the write failed.
+    """
+    try:
+        normal, zero, _ = write_pages(
+            fd, block.pointer, page_count(block), block.page_size, offset, runs, present, written, detect_zero
+        )
+    except OSError as error:
+        raise write_fault(error) from error
+    return PageCount(normal, zero, normal * block.page_size)
+
+
+def fetch(fd: int, block: Memory, offset: int, runs: Runs) -> int:
+    """Reads pages from their places in a file; returns how many.
+
+    Raises:
+        MigrationError: the read failed or the file ends before.
+    """
+    try:
+        read: int = read_pages(fd, block.pointer, page_count(block), block.page_size, offset, runs)
+    except OSError as error:
+        raise read_fault(error) from error
+    except EOFError as error:
+        raise load_fault(f"block {block.idstr}: {error}", 5) from error
+    return read
+
+
+def clear_file(fd: int, position: int, length: int) -> None:
+    """Makes part of a file read as zeros: as a hole, or written where the file system has no holes.
+
+    Raises:
+        MigrationError: it failed.
+    """
+    try:
+        if punch_hole(fd, position, length):
+            return
+        zeros = bytes(min(length, 1 << 20))
+        while length:
+            done = os.pwrite(fd, zeros[:length], position)
+            position, length = position + done, length - done
+    except OSError as error:
+        raise write_fault(error) from error
+
+
+def zero_flags_of(block: Memory, runs: Runs) -> npt.NDArray[np.uint8]:
+    """For each page of *runs*, in order, whether it is all zero."""
+    flags: npt.NDArray[np.uint8] = zero_flags(block.pointer, page_count(block), block.page_size, runs)
+    return flags
+
+
+def clear(block: Memory, runs: Runs) -> int:
+    """Makes pages zero; memory that nobody has touched stays untouched. Returns how many were not zero."""
+    cleared = 0
+    for portion in _touched(block, runs):
+        cleared += clear_pages(block.pointer, page_count(block), block.page_size, portion)
+    return cleared
+
+
+def _touched(block: Memory, runs: Runs) -> Iterable[Runs]:
+    """The part of *runs* that the kernel has memory for; all of it where that is not known."""
+    if block.backing != "anon" or block.page_size != os.sysconf("SC_PAGE_SIZE"):
+        yield runs
+        return
+    try:
+        pagemap = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        yield runs
+        return
+    try:
+        for portion in split_runs(runs, 1 << 18):
+            yield _used_runs(pagemap, block, portion)
+    finally:
+        os.close(pagemap)
+
+
+def _used_runs(pagemap: int, block: Memory, runs: Runs) -> Runs:
+    used: list[Runs] = []
+    for first, count in runs.tolist():
+        raw = os.pread(pagemap, count * 8, (block.pointer // block.page_size + first) * 8)
+        if len(raw) != count * 8:
+            return runs
+        bits = np.packbits((np.frombuffer(raw, dtype=np.uint64) & _PAGEMAP_USED) != 0, bitorder="little")
+        words = np.zeros((count + 63) // 64 * 8, dtype=np.uint8)
+        words[: len(bits)] = bits
+        found = runs_of(words.view(np.uint64), count)
+        found[:, 0] += first
+        used.append(found)
+    return np.concatenate(used) if used else as_runs(())

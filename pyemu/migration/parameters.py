@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: MIT
+"""Migration parameters: names, defaults, ranges and the texts of refusals.
+
+The core holds those that every migration has; backends bring theirs. All of QEMU's generic ones
+are here because clients read the whole list, change one and write it back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import MigrationError
+from .wire import PAGE_SIZE
+
+_UINT64 = (1 << 64) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One parameter.
+
+    Args:
+        name: as clients write it.
+        default: its type is the parameter's.
+        minimum, maximum: of a number.
+        expects: what the refusal of a number out of range says, where it is not the plain range.
+        choices: of a text.
+    """
+
+    name: str
+    default: bool | int | str
+    minimum: int = 0
+    maximum: int = _UINT64
+    expects: str = ""
+    choices: tuple[str, ...] = ()
+
+    def check(self, value: Any) -> bool | int | str:
+        """The value to store.
+
+        Raises:
+            MigrationError: wrong type, out of range or not a choice.
+        """
+        kind = type(self.default)
+        if kind is int and isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if kind is int and type(value) is not int:
+            raise MigrationError(f"Parameter '{self.name}' expects uint64, not {value!r}", desc=self._expects("uint64"))
+        if type(value) is not kind:
+            word = {bool: "boolean", str: "string"}[kind]
+            text = f"Invalid parameter type for '{self.name}', expected: {word}"
+            raise MigrationError(f"{text}, not {value!r}", desc=text)
+        if kind is int and not self.minimum <= value <= self.maximum:
+            # The wire name has dashes, this message has underscores; clients look for the latter.
+            wanted = self.expects or f"a value between {self.minimum} and {self.maximum}"
+            text = f"Parameter '{self.name.replace('-', '_')}' expects {wanted}"
+            raise MigrationError(f"{text}, not {value}", desc=text)
+        if self.choices and value not in self.choices:
+            text = f"Parameter '{self.name}' does not accept value '{value}'"
+            raise MigrationError(f"{text}; accepted: {', '.join(self.choices)}", desc=text)
+        result: bool | int | str = value
+        return result
+
+    def _expects(self, what: str) -> str:
+        return f"Parameter '{self.name}' expects {what}"
+
+
+def _percent(name: str, default: int, low: int = 1, high: int = 99) -> Parameter:
+    return Parameter(name, default, low, high, f"an integer in the range of {low} to {high}")
+
+
+CORE_PARAMETERS: tuple[Parameter, ...] = (
+    Parameter("announce-initial", 50, 0, 100000),
+    Parameter("announce-max", 550, 0, 100000),
+    Parameter("announce-rounds", 5, 0, 1000),
+    Parameter("announce-step", 100, 1, 10000),
+    _percent("throttle-trigger-threshold", 50, 1, 100),
+    _percent("cpu-throttle-initial", 20),
+    _percent("cpu-throttle-increment", 10),
+    Parameter("cpu-throttle-tailslow", False),
+    Parameter("tls-creds", ""),
+    Parameter("tls-hostname", ""),
+    Parameter("tls-authz", ""),
+    Parameter("max-bandwidth", 128 << 20),
+    Parameter("avail-switchover-bandwidth", 0),
+    Parameter("downtime-limit", 300, 0, 2000000, "an integer in the range of 0 to (2000 * 1000) ms"),
+    Parameter("x-checkpoint-delay", 20000),
+    Parameter("xbzrle-cache-size", 64 << 20),
+    Parameter("max-postcopy-bandwidth", 0),
+    Parameter("max-cpu-throttle", 99, 0, 99, "an integer in the range of cpu_throttle_initial to 99"),
+    Parameter("x-vcpu-dirty-limit-period", 1000, 1, 1000),
+    Parameter("vcpu-dirty-limit", 1, 1),
+    Parameter("mode", "normal", choices=("normal", "cpr-reboot", "cpr-transfer")),
+    Parameter("zero-page-detection", "multifd", choices=("none", "legacy", "multifd")),
+)
+
+
+class Parameters:
+    """The values of all parameters of one controller."""
+
+    def __init__(self, declared: Iterable[Parameter]) -> None:
+        self._declared = {p.name: p for p in declared}
+        self._values: dict[str, Any] = {p.name: p.default for p in self._declared.values()}
+
+    def set(self, changes: Mapping[str, Any]) -> None:
+        """Changes some values, all or none.
+
+        Raises:
+            MigrationError: an unknown name or a value that is refused.
+        """
+        new = dict(self._values)
+        for name, value in changes.items():
+            parameter = self._declared.get(name)
+            if parameter is None:
+                text = f"Parameter '{name}' is unexpected"
+                raise MigrationError(f"{text}; known: {', '.join(sorted(self._declared))}", desc=text)
+            new[name] = parameter.check(value)
+        if new["max-cpu-throttle"] < new["cpu-throttle-initial"]:
+            raise MigrationError(
+                "Parameter 'max_cpu_throttle' expects an integer in the range of cpu_throttle_initial to 99"
+            )
+        cache = new["xbzrle-cache-size"]
+        if cache < PAGE_SIZE or cache & (cache - 1):
+            raise MigrationError(
+                "Parameter 'xbzrle_cache_size' expects a power of two no less than the target page size"
+            )
+        self._values = new
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values[name]
+
+    def as_dict(self) -> dict[str, Any]:
+        """All values by name."""
+        return dict(self._values)
