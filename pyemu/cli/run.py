@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
             stack.callback(QTestServer(machine, args.qtest).close)
         stack.enter_context(_signals(machine))
         if args.incoming not in (None, "defer"):
-            machine.migration.incoming(args.incoming)
+            machine.migration.incoming(args.incoming, autostart=not args.stopped, exit_on_error=True)
         elif args.incoming is None and not args.stopped:
             machine.cont()
         finished.wait()

@@ -29,7 +29,7 @@ from ..device import (
 from ..device._cpuhost import make_cpu_host
 from ..device._cpupin import cpu_interrupt_line
 from ..device.properties import parse_properties, parse_size
-from ..errors import ConfigError, DeviceError, PyemuError
+from ..errors import ConfigError, DeviceError, MigrationError, PyemuError
 from ..memory import AddressSpace, MemoryRegion, PortSpace, RAMBlock
 from ..migration import MigrationController
 from ..migration.host import DeviceSection
@@ -485,6 +485,11 @@ class Machine:
     def request_shutdown(self, reason: str = "guest-shutdown", guest: bool = True) -> None:
         """Asks for the end of the machine."""
         self.notify(lambda: self._shutdown(guest, reason))
+
+    def incoming_failed(self, error: MigrationError) -> None:
+        """A load failed that was to end the program then; any thread."""
+        self.fault = error
+        self.request_shutdown("host-error", guest=False)
 
     def _shutdown(self, guest: bool, reason: str) -> None:
         self.vm_stop("shutdown")

@@ -55,7 +55,9 @@ def save(
     target = Path(path)
     controller = machine.migration
     capabilities = {"mapped-ram": mapped_ram, "multifd": multifd > 0}
-    parameters: dict[str, Any] = {"max-bandwidth": 0, "direct-io": direct_io}
+    parameters: dict[str, Any] = {"max-bandwidth": 0}
+    if direct_io:
+        parameters["direct-io"] = True
     if multifd:
         parameters["multifd-channels"] = multifd
     with controller.configured(capabilities, parameters):

@@ -5,49 +5,10 @@ from __future__ import annotations
 
 import threading
 
-import numpy as np
-
 from pyemu.device import Clock
 from pyemu.device.vmstate import VMState, buffer, uint8, uint16, uint32
+from pyemu.memory import RAMBlock
 from pyemu.migration import DeviceSection
-
-
-class FakeBitmap:
-    def __init__(self, pages):
-        self.pages = pages
-        self.words = np.zeros((pages + 63) // 64, dtype=np.uint64)
-
-    def set_all(self):
-        self.set_range(0, self.pages)
-
-    def set_range(self, start, count):
-        for page in range(start, start + count):
-            self.words[page >> 6] |= np.uint64(1 << (page & 63))
-
-
-class FakeBlock:
-    page_size = 4096
-    backing = "memfd"
-
-    def __init__(self, idstr, size):
-        self.idstr = idstr
-        self.used_length = size
-        raw = np.zeros(size + 4096, dtype=np.uint8)
-        start = -raw.ctypes.data % 4096
-        self.array = raw[start : start + size]
-        self.pointer = self.array.ctypes.data
-        self.clients = {}
-
-    def dirty_client(self, name):
-        return self.clients.setdefault(name, FakeBitmap(self.used_length // 4096))
-
-    def drop_dirty_client(self, name):
-        self.clients.pop(name, None)
-
-    def write(self, offset, data):
-        self.array[offset : offset + len(data)] = np.frombuffer(data, dtype=np.uint8)
-        for client in list(self.clients.values()):
-            client.set_range(offset // 4096, (offset + len(data) - 1) // 4096 - offset // 4096 + 1)
 
 
 class Chip:
@@ -92,7 +53,7 @@ class FakeHost:
         self.uuid = uuid
         self.run_state = run_state
         self.clock = Clock("host")
-        self.blocks = [FakeBlock(n, s) for n, s in blocks]
+        self.blocks = [RAMBlock(n, s) for n, s in blocks]
         self.chips = [Chip() for _ in range(devices)]
         self.events = []
         self.ram_changes = 0
