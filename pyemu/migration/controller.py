@@ -66,6 +66,7 @@ class MigrationController:
         self._committed = False
         self._incoming_started = False
         self._dirty_source: DirtySource | None = None
+        self._tracked_by = "none"
 
     # -- capabilities and parameters --------------------------------------------------------------
 
@@ -140,8 +141,8 @@ class MigrationController:
 
     @property
     def dirty_source_name(self) -> str:
-        """What finds the pages that the guest writes."""
-        return self.dirty_source().name
+        """What found the pages that the guest wrote during the last migration; ``none`` if it did not run."""
+        return self._tracked_by
 
     def dirty_source(self) -> DirtySource:
         """The dirty source in use; the first call probes what this system offers."""
@@ -262,6 +263,7 @@ class MigrationController:
             self._cancel.clear()
             self._continue.clear()
             self._statistics = Statistics()
+            self._tracked_by = "none"
             self._started = time.monotonic()
             self._thread = None
             self._note_status("setup")
@@ -467,7 +469,9 @@ class _Control:
             self._c._committed = True
 
     def dirty_source(self) -> DirtySource:
-        return self._c.dirty_source()
+        source = self._c.dirty_source()
+        self._c._tracked_by = source.name
+        return source
 
     def parameter(self, name: str) -> Any:
         return self._c._parameters[name]
