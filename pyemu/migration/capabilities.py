@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from ..errors import MigrationError, PluginError
 from .backend import MigrationBackend
 from .channel import PluginSource
+from .parameters import CORE_PARAMETERS, Parameters
 
 #: Names of QEMU 10, in its order.
 QEMU_CAPABILITIES = (
@@ -89,6 +90,10 @@ class Backends:
         for backend in self.all.values():
             names.update(backend.capabilities)
         return [n for n in QEMU_CAPABILITIES if n in names] + sorted(names.difference(QEMU_CAPABILITIES))
+
+    def parameters(self) -> Parameters:
+        """The parameters that the core and all backends declare, at their defaults."""
+        return Parameters([*CORE_PARAMETERS, *(p for b in self.all.values() for p in b.parameters)])
 
     def in_configuration(self) -> list[str]:
         """Capabilities that the configuration section names when they are on."""

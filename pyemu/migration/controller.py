@@ -20,7 +20,7 @@ from .configuration import Configuration
 from .host import MigrationHost
 from .incoming import Incoming, IncomingRequest
 from .outgoing import DirtySource, Outgoing, OutgoingRequest
-from .parameters import CORE_PARAMETERS, Parameters
+from .parameters import Parameters
 from .sections import settled
 from .statistics import ProgressCallback, Statistics
 from .uri import address_of
@@ -88,10 +88,7 @@ class MigrationController:
     @property
     def _parameters(self) -> Parameters:
         if self._parameters_store is None:
-            declared = [*CORE_PARAMETERS]
-            for backend in self._backends.all.values():
-                declared += backend.parameters
-            self._parameters_store = Parameters(declared)
+            self._parameters_store = self._backends.parameters()
         return self._parameters_store
 
     @property
