@@ -259,6 +259,14 @@ class PCIDevice(Device):
     def command(self) -> int:
         return self.config[REG_COMMAND] | self.config[REG_COMMAND + 1] << 8
 
+    def bar_decodes(self, number: int) -> bool:
+        """Whether base register *number* decodes when the command register lets it.
+
+        Override it for a function that can be hidden or has modes without some of its base registers,
+        and call :meth:`update_mappings` when the answer changes.
+        """
+        return True
+
     def bar_address(self, number: int) -> int | None:
         """Where base register *number* decodes at present, None where it does not."""
         return self._bars[number].mapped_at
@@ -311,6 +319,8 @@ class PCIDevice(Device):
     def _wanted(self, bar: _Bar) -> int | None:
         needed = COMMAND_IO if bar.kind == "io" else COMMAND_MEMORY
         if not self.command & needed or (bar.kind == "mem32" and self.bus.memory is None):
+            return None
+        if not self.bar_decodes(bar.number):
             return None
         at = int.from_bytes(self.config[bar.register : bar.register + 4], "little") & -bar.size & 0xFFFFFFFF
         # The all-ones pattern of a sizing probe reaches the very end of the space: not an address.

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: MIT
+"""PCI function 1: two IDE channels, at the PC's ports or where base registers say."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pyemu import vmstate
+from pyemu.device import VMState
+from pyemu.device import pci_state
+
+from .functions import (
+    COMMAND_IO,
+    COMMAND_MASTER,
+    REG_CAPABILITIES,
+    REG_COMMAND,
+    REG_LINE,
+    REG_PIN,
+    REG_STATUS,
+    STATUS_W1C,
+    ViaFunction,
+)
+from .registers import Block
+
+if TYPE_CHECKING:
+    from pyemu.chips.ide import IDEChannel
+
+REG_INTERFACE, REG_BAR0, REG_ENABLE = 0x09, 0x10, 0x40
+#: Programming-interface bits that put a channel into native mode.
+NATIVE = (0x01, 0x04)
+#: Bits of register 40 that switch a channel on.
+ENABLE = (0x02, 0x01)
+LEGACY_BASES = (0x1F0, 0x170)
+#: The control register is the third of the four ports of its base register.
+CONTROL_OFFSET = 2
+#: What a two-bit field of the bridge's IDE routing register stands for.
+ROUTED_LINES = (14, 15, 10, 11)
+
+
+class ViaIDE(ViaFunction):
+    """The IDE controller. The board attaches the two channels.
+
+    Attributes:
+        channels: primary and secondary, empty until attached.
+    """
+
+    type_name = "via-ide"
+    device_id = 0x0571
+    class_code = 0x01018A
+    volatile: ClassVar[frozenset[str]] = ViaFunction.volatile | {"channels"}
+    vmstate: ClassVar[VMState] = pci_state("via-ide", vmstate.buffer("bus_master.data", 16))
+
+    def __init__(self, **properties: Any) -> None:
+        super().__init__(**properties)
+        qemu = self.reset_style == "qemu"
+        self.channels: list[IDEChannel] = []
+        self.define(REG_COMMAND, 2, 0x0080, wmask=COMMAND_IO | COMMAND_MASTER)
+        self.define(REG_STATUS, 2, 0x0280, w1c=STATUS_W1C)
+        self.define(REG_INTERFACE, 1, 0x8A, wmask=NATIVE[0] | NATIVE[1])
+        self.define(REG_CAPABILITIES, 1, 0xC0)
+        self.define(REG_LINE, 1, 0x0E)
+        self.define(REG_PIN, 1, 1)
+        self._define_private(qemu)
+        self.bus_master = Block(16)
+        for offset in (0, 8):
+            self.bus_master.define(offset, 1, wmask=0x09)
+            self.bus_master.define(offset + 2, 1, wmask=0x60, w1c=0x06)
+            self.bus_master.define(offset + 4, 4, wmask=0xFFFFFFFC)
+        self.register_bar(4, self.bus_master.table(), 16, "io")
+        self.define(REG_BAR0 + 16, 4, 0x0000CC01, wmask=0xFFFFFFF0)
+
+    def _define_private(self, qemu: bool) -> None:
+        for register, value, mask in (
+            (0x40, 0x00, 0x0F), (0x41, 0x06, 0xF2), (0x42, 0x09, 0xFF), (0x43, 0x0A, 0x0F),
+            (0x44, 0x68, 0x7D), (0x45, 0x20, 0x5C), (0x46, 0xC0, 0xC0), (0x4C, 0xFF, 0xFF), (0x54, 0x04, 0xFF),
+        ):  # fmt: skip
+            self.define(register, 1, 0 if qemu and register == 0x45 else value, wmask=mask)
+        for register in range(0x48, 0x4C):
+            self.define(register, 1, 0xA8, wmask=0xFF)
+        for register in range(0x50, 0x54):
+            self.define(register, 1, 0x07, wmask=0xD7)
+        for register in (0x60, 0x68):
+            self.define(register, 2, 0x0200, wmask=0xFFFF)
+        self.define(0xC0, 4, 0x00020001)
+
+    def attach(self, *channels: IDEChannel) -> None:
+        """Makes *channels*, not yet plugged in, the primary and the secondary one."""
+        for channel in channels:
+            channel.placed_by = self
+            channel.set_enabled(False)
+            self.channels.append(channel)
+
+    def reset(self) -> None:
+        self.bus_master.reset()
+        super().reset()
+
+    def native(self, n: int) -> bool:
+        """Whether channel *n* is at its base registers instead of the PC's ports."""
+        return bool(self.config[REG_INTERFACE] & NATIVE[n])
+
+    def follow(self) -> None:
+        super().follow()
+        for n in range(2):
+            self._follow_bases(n)
+        if self.isa is None or self.bridge is None:
+            return
+        with self.isa.ports.transaction():
+            for n, channel in enumerate(self.channels):
+                self._place(n, channel)
+
+    def _follow_bases(self, n: int) -> None:
+        """A channel's base registers exist in native mode only; in legacy mode they read 0."""
+        for register, size in ((REG_BAR0 + 8 * n, 8), (REG_BAR0 + 8 * n + 4, 4)):
+            old = int.from_bytes(self.config[register : register + 4], "little")
+            mask, value = (0x10000 - size, old & (0x10000 - size) | 1) if self.native(n) else (0, 0)
+            self.wmask[register : register + 4] = mask.to_bytes(4, "little")
+            self.config[register : register + 4] = value.to_bytes(4, "little")
+
+    def _base(self, register: int) -> int:
+        return int.from_bytes(self.config[register : register + 2], "little") & 0xFFFC
+
+    def _place(self, n: int, channel: IDEChannel) -> None:
+        assert self.isa is not None and self.bridge is not None
+        enabled = not self.hidden and bool(self.config[REG_ENABLE] & ENABLE[n])
+        if self.native(n):
+            base, control = self._base(REG_BAR0 + 8 * n), self._base(REG_BAR0 + 8 * n + 4) + CONTROL_OFFSET
+            enabled = enabled and bool(self.config[REG_COMMAND] & COMMAND_IO) and base != 0
+            irq = self.interrupt_line()
+            where: tuple[int, int | None] = (base, control)
+        else:
+            where = (LEGACY_BASES[n], None)
+            irq = ROUTED_LINES[self.bridge.config[self.bridge.ide_routing] >> 2 * n & 3]
+        if not enabled:
+            channel.set_enabled(False)
+        if where != (channel.iobase, channel.control):
+            channel.control = where[1]
+            channel.set_base(where[0])
+        if irq != channel.irq:
+            channel.set_irq(irq)
+        channel.set_enabled(enabled)

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: MIT
+"""What this distribution offers to pyemu."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pyemu.device import Property
+from pyemu.plugin import Board, hookimpl
+
+SOUTHBRIDGES = ("vt82c686a", "vt82c686b", "vt8231")
+
+
+@hookimpl
+def pyemu_boards() -> Iterator[Board]:
+    yield Board(
+        name="via-pc",
+        factory="pyemu_via.board:build",
+        help="PC with a VIA south bridge",
+        properties=(
+            Property("southbridge", "choice", "vt82c686b", "the south bridge", choices=SOUTHBRIDGES),
+            Property(
+                "reset-style", "choice", "hardware", "registers after a reset: the chip's, or QEMU's",
+                choices=("hardware", "qemu"),
+            ),
+            Property(
+                "routing", "choice", "auto",
+                "SuperI/O lines: by routing registers, or the PC's, fixed; auto: fixed with reset-style=qemu",
+                choices=("auto", "registers", "fixed"),
+            ),
+            Property("superio-gate", "bool", False, "SuperI/O functions need the chip's enable bit"),
+            Property(
+                "firmware", "choice", "auto",
+                "auto: a directly started kernel finds the chip set up as firmware leaves it; none: as after a reset",
+                choices=("auto", "none"),
+            ),
+            Property(
+                "wide-access", "choice", "lanes", "accesses wider than a port: byte lanes, or as QEMU does",
+                choices=("lanes", "qemu"),
+            ),
+        ),
+    )  # fmt: skip
