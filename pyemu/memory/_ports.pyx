@@ -65,10 +65,8 @@ cdef class PortSpace(Space):
     """
 
     def __init__(self, str name="io", str wide="lanes"):
-        if wide not in ("lanes", "qemu"):
-            raise MemoryMapError(f"{name}: wide accesses {wide!r} are not one of lanes, qemu")
         Space.__init__(self, name)
-        self.qemu_wide = wide == "qemu"
+        self.wide = wide
         self.pending = []
         self.added = {}
         self.batch_context = _Transaction(self)
@@ -81,6 +79,17 @@ cdef class PortSpace(Space):
         for leaf in range(LEAF):
             if self.leaves[leaf] != _empty_leaf:
                 free(self.leaves[leaf])
+
+    @property
+    def wide(self):
+        """What becomes of wide accesses, ``"lanes"`` or ``"qemu"``; a board may set it."""
+        return "qemu" if self.qemu_wide else "lanes"
+
+    @wide.setter
+    def wide(self, str wide):
+        if wide not in ("lanes", "qemu"):
+            raise MemoryMapError(f"{self.name}: wide accesses {wide!r} are not one of lanes, qemu")
+        self.qemu_wide = wide == "qemu"
 
     # -- accesses ---------------------------------------------------------------------------------
 

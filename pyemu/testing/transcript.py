@@ -43,7 +43,7 @@ _LINE = re.compile(
     r"(?:\s+&\s*(?P<mask>\S+))?(?:\s*->\s*(?P<first>\S+)(?:\s*~\s*(?P<second>\S+))?)?\s*\Z"
 )
 _PORT_SIZE = {"b": 1, "w": 2, "l": 4}
-_HEX = re.compile(r"0[xX][0-9a-fA-F]{1,8}\Z")
+_HEX = re.compile(r"(0[xX])?[0-9a-fA-F]{1,8}\Z")
 
 
 class Target(Protocol):
@@ -238,23 +238,25 @@ class MachineTarget:
         from ..machine import Machine
 
         self.machine = Machine(board, properties=dict(properties), cpu="none", clock="step", **machine_options)
-        try:
-            self.machine.start()
-        except BaseException:
-            self.machine.close()
-            raise
+
+    def _call(self, function: Callable[[], Any]) -> Any:
+        result = self.machine.call(function)
+        fault = self.machine.call(self.machine.take_fault)
+        if fault is not None:
+            raise fault
+        return result
 
     def io_read(self, port: int, size: int) -> int:
-        return int(self.machine.call(lambda: self.machine.ports.read(port, size)))
+        return int(self._call(lambda: self.machine.ports.read(port, size)))
 
     def io_write(self, port: int, size: int, value: int) -> None:
-        self.machine.call(lambda: self.machine.ports.write(port, size, value))
+        self._call(lambda: self.machine.ports.write(port, size, value))
 
     def reset(self) -> None:
         self.machine.reset()
 
     def step(self, delta_ns: int) -> None:
-        self.machine.call(lambda: self.machine.clock.advance(delta_ns))
+        self._call(lambda: self.machine.clock.advance(delta_ns))
 
     def close(self) -> None:
         self.machine.close()

@@ -132,8 +132,8 @@ class ViaIDE(ViaFunction):
             irq = ROUTED_LINES[self.bridge.config[self.bridge.ide_routing] >> 2 * n & 3]
         if not enabled:
             channel.set_enabled(False)
-        if where != (channel.iobase, channel.control):
-            channel.control = where[1]
+        if where != (channel.iobase, channel.control_base):
+            channel.control_base = where[1]
             channel.set_base(where[0])
         if irq != channel.irq:
             channel.set_irq(irq)

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: MIT
+"""Board ``via-pc``: host bridge at 0:0.0, a VIA south bridge in slot 7, the PC's core devices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from pyemu import ConfigError, PCIBus
+from pyemu.chips import pc
+from pyemu.device import PCIConfigPorts
+
+from .bridge import VT8231, VT82C686A, VT82C686B, ViaBridge
+from .firmware import SETUP_686, SETUP_8231, Write, perform
+from .functions import ViaAudio, ViaFunction, ViaModem, ViaUSB
+from .hostbridge import ViaHostBridge
+from .ide import ViaIDE
+from .pm import ViaPower
+
+if TYPE_CHECKING:
+    from pyemu import ISAFunction, Machine
+
+SLOT = 7
+
+
+class Model(NamedTuple):
+    """What makes one south bridge of the family: its function 0, the revisions of the others, its set-up.
+
+    ``revisions`` are those of functions 1 to 6; ``qemu_revisions`` are what QEMU gives all chips.
+    """
+
+    bridge: type[ViaBridge]
+    revisions: tuple[int, ...]
+    power_id: int
+    setup: Sequence[Write]
+
+
+MODELS = {
+    "vt82c686a": Model(VT82C686A, (0x06, 0x06, 0x06, 0x10, 0x12, 0x01), 0x3057, SETUP_686),
+    "vt82c686b": Model(VT82C686B, (0x06, 0x1A, 0x1A, 0x40, 0x50, 0x30), 0x3057, SETUP_686),
+    "vt8231": Model(VT8231, (0x06, 0x1E, 0x1E, 0x10, 0x40, 0x20), 0x8235, SETUP_8231),
+}
+QEMU_REVISIONS = (0x06, 0x01, 0x01, 0x40, 0x50, 0x30)
+
+
+def build(
+    machine: Machine,
+    *,
+    southbridge: str,
+    reset_style: str,
+    routing: str,
+    superio_gate: bool,
+    firmware: str,
+    wide_access: str,
+) -> None:
+    """Assembles the board."""
+    model = MODELS.get(southbridge)
+    if model is None:
+        raise ConfigError(f"board {machine.board}: no south bridge {southbridge!r}; there are: {', '.join(MODELS)}")
+    machine.ports.wide = wide_access
+    ram = pc.map_memory(machine)
+    pc.map_bios(machine, ram)
+    core = pc.add_core(machine)
+    pc.add_reset_control(machine, core.isa)
+    pci = PCIBus(machine.ports, machine.memory, machine.clock)
+    machine.add_bus(pci)
+    machine.add_device(PCIConfigPorts(), pci)
+    machine.add_device(ViaHostBridge(addr="0.0"), pci)
+
+    bridge = model.bridge(addr=f"{SLOT:x}.0", reset_style=reset_style)
+    machine.add_device(bridge, pci)
+    functions = _add_functions(machine, pci, core, model, reset_style)
+    if routing == "auto":
+        routing = "fixed" if reset_style == "qemu" else "registers"
+    superio = bridge.superio_type(reset_style=reset_style, routing=routing, superio_gate=superio_gate)
+    machine.add_device(superio, core.isa)
+    for name in superio.function_names:
+        function = _superio_function(machine, name)
+        superio.attach(name, function)
+        machine.add_device(function, core.isa)
+    bridge.wire(core.isa, superio, functions)
+    if firmware == "auto" and machine.kernel is not None and machine.bios is None:
+        machine.on_reset(lambda: perform(model.setup, machine.ports, SLOT))
+
+
+def _superio_function(machine: Machine, name: str) -> ISAFunction:
+    if name == "parallel":
+        return pc.parallel_port(machine)
+    if name == "floppy":
+        return pc.floppy_controller(machine)
+    return pc.serial_port(machine, int(name.removeprefix("serial")) - 1)
+
+
+def _add_functions(
+    machine: Machine, pci: PCIBus, core: pc.Core, model: Model, reset_style: str
+) -> dict[int, ViaFunction]:
+    functions: dict[int, ViaFunction] = {}
+    types = (ViaIDE, ViaUSB, ViaUSB, ViaPower, ViaAudio, ViaModem)
+    revisions = QEMU_REVISIONS if reset_style == "qemu" else model.revisions
+    for number, (type_, revision) in enumerate(zip(types, revisions, strict=True), 1):
+        options = {"device_id": model.power_id} if type_ is ViaPower else {}
+        function = type_(addr=f"{SLOT:x}.{number}", reset_style=reset_style, revision=revision, **options)
+        machine.add_device(function, pci)
+        functions[number] = function
+        if isinstance(function, ViaIDE):
+            channels = [pc.ide_channel(machine, n) for n in range(2)]
+            function.attach(*channels)
+            for channel in channels:
+                machine.add_device(channel, core.isa)
+        elif isinstance(function, ViaPower):
+            function.power_off = machine.request_shutdown
+    return functions

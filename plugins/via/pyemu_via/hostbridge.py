@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: MIT
+"""The host bridge at 0:0.0: identity and storage; it has nothing to switch on these boards."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pyemu import PCIDevice
+
+from .functions import PRIVATE, REG_COMMAND, REG_STATUS, STATUS_W1C, VENDOR_VIA
+
+
+class ViaHostBridge(PCIDevice):
+    """VT82C691/694 north bridge, whose memory-control registers only keep what firmware writes."""
+
+    type_name = "via-host"
+    vendor_id: ClassVar[int] = VENDOR_VIA
+    device_id: ClassVar[int] = 0x0691
+    revision: ClassVar[int] = 0xC4
+    class_code: ClassVar[int] = 0x060000
+
+    def __init__(self, **properties: object) -> None:
+        super().__init__(**properties)
+        self.define(REG_COMMAND, 2, 0x0006, wmask=0x0340)
+        self.define(REG_STATUS, 2, 0x0200, w1c=STATUS_W1C)
+        for register in PRIVATE:
+            self.define(register, 1, wmask=0xFF)
