@@ -167,6 +167,8 @@ def _check_core(enabled: frozenset[str]) -> None:
         raise MigrationError("dirty-limit conflicts with auto-converge either of then available currently")
     if "dirty-limit" in enabled:
         raise MigrationError("dirty-limit requires KVM with accelerator property 'dirty-ring-size' set")
+    if "zero-copy-send" in enabled and ("multifd" not in enabled or "xbzrle" in enabled):
+        raise MigrationError("Zero copy only available for non-compressed non-TLS multifd migration")
     if "background-snapshot" in enabled:
         for name in _NOT_WITH_BACKGROUND_SNAPSHOT:
             if name in enabled:
