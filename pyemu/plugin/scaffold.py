@@ -80,10 +80,9 @@ class $Class(pyemu.ISAFunction):
 '''
 
 _DEVICE_TEST = """\
-import pyemu
-from pyemu.testing import DeviceConformance
-
 from $package.device import $Class
+
+from pyemu.testing import DeviceConformance, ISAFixture
 
 
 class TestConformance(DeviceConformance):
@@ -91,9 +90,10 @@ class TestConformance(DeviceConformance):
 
 
 def test_the_register_holds_what_was_written():
-    with pyemu.Machine("none", cpu="none", devices=["$name"]) as machine:
-        machine.ports.write(0x2a0, 1, 0x5a)
-        assert machine.ports.read(0x2a0, 1) == 0x5a
+    fixture = ISAFixture()
+    fixture.plug($Class())
+    fixture.write(0x2a0, 0x5a)
+    assert fixture.read(0x2a0) == 0x5a
 """
 
 _BOARD = '''\

@@ -5,8 +5,11 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 
 import pytest
+
+from pyemu.plugin.scaffold import KINDS
 
 FIELDS = {"name", "distribution", "version", "kinds", "provides", "api", "state", "reason"}
 
@@ -62,23 +65,26 @@ def test_new_does_not_overwrite(pyemu, tmp_path):
     assert (status, err) == (1, f"pyemu: {tmp_path} exists already\n")
 
 
-@pytest.mark.parametrize("kind", ["board", "command", "device"])
-def test_a_new_plugin_passes_its_own_tests(pyemu, tmp_path, kind):
-    """Its metadata is put beside it by hand, which is all that an installation would do."""
-    folder = tmp_path / "pyemu-my-thing"
-    status, out, _ = pyemu(["plugins", "new", "my-thing", "--kind", kind, "--directory", str(folder)])
-    assert status == 0
-    assert str(folder / "pyproject.toml") in out.splitlines()
-    info = folder / "pyemu_my_thing-0.1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: pyemu-my-thing\nVersion: 0.1.0\n")
-    (info / "entry_points.txt").write_text("[pyemu]\nmy-thing = pyemu_my_thing\n")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), *filter(None, sys.path)])}
+def test_new_plugins_pass_their_own_tests(pyemu, tmp_path):
+    """Their metadata is put beside them by hand, which is all that an installation would do."""
+    for kind in KINDS:
+        folder = tmp_path / kind
+        status, out, _ = pyemu(["plugins", "new", f"my-{kind}", "--kind", kind, "--directory", str(folder)])
+        assert status == 0
+        assert str(folder / "pyproject.toml") in out.splitlines()
+        project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+        info = folder / f"pyemu_my_{kind}-0.1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: 0.1.0\n")
+        points = [f"{name} = {value}\n" for name, value in project["entry-points"]["pyemu"].items()]
+        (info / "entry_points.txt").write_text("[pyemu]\n" + "".join(points))
+    path = [*(str(tmp_path / kind) for kind in KINDS), *filter(None, sys.path)]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"],
-        cwd=folder,
-        env=environment,
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--import-mode=importlib", "."],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path), "PYTEST_ADDOPTS": ""},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "passed" in done.stdout

@@ -4,7 +4,7 @@
 from pyemu_dice.device import Dice
 
 import pyemu
-from pyemu.testing import DeviceConformance
+from pyemu.testing import DeviceConformance, ISAFixture
 
 
 class TestConformance(DeviceConformance):
@@ -27,9 +27,20 @@ def test_a_seed_gives_one_sequence():
 
 
 def test_the_guest_reaches_it_through_its_ports():
-    with pyemu.Machine("none", cpu="none", devices=[("dice", {"iobase": "0x300"})]) as machine:
-        ports = machine.ports
-        assert ports.read(0x303, 1) == 0xD1
-        ports.write(0x301, 1, 1)
-        assert ports.read(0x300, 1) == 1  # a dice with one side
-        assert ports.read(0x302, 1) == 1
+    fixture = ISAFixture()
+    fixture.plug(Dice(iobase="0x300"))
+    assert fixture.read(0x303) == 0xD1
+    fixture.write(0x301, 1)
+    assert fixture.read(0x300) == 1  # a dice with one side
+    assert fixture.read(0x302) == 1
+
+
+def test_a_restored_dice_goes_on_where_it_was(tmp_path):
+    with pyemu.Machine("isa-pc", cpu="none", devices=["dice,seed=7"]) as machine:
+        roll = lambda: machine.call(lambda: machine.ports.read(0x2A0, 1))  # noqa: E731
+        before = [roll() for _ in range(5)]
+        machine.save(tmp_path / "saved")
+        after = [roll() for _ in range(5)]
+    with pyemu.restore(tmp_path / "saved") as machine:
+        assert [machine.call(lambda: machine.ports.read(0x2A0, 1)) for _ in range(5)] == after
+    assert before + after == rolls(7, 10)
