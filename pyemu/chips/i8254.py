@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: MIT
+"""The interval timer."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from ..device import ISADevice, Property, VMState, vmstate
+from ._i8254 import PITCore
+from .superio import PRIORITY_CORE
+
+_CHANNEL = VMState(
+    "i8254-channel",
+    fields=(
+        vmstate.uint8("control", limit=0x3F),
+        vmstate.boolean("gate"),
+        vmstate.boolean("loaded"),
+        vmstate.boolean("null"),
+        vmstate.uint32("reload", limit=65536),
+        vmstate.uint32("count", limit=65536),
+        vmstate.int64("start"),
+        vmstate.int64("load_at"),
+        vmstate.int64("paused_at"),
+        vmstate.uint16("frozen"),
+        vmstate.uint8("write_low"),
+        vmstate.boolean("write_high"),
+        vmstate.boolean("read_high"),
+        vmstate.uint16("latch"),
+        vmstate.uint8("latched", limit=2),
+        vmstate.uint8("status"),
+        vmstate.boolean("status_latched"),
+    ),
+)
+
+
+class PIT(PITCore, ISADevice):
+    """An 8254 at 40-43: all six modes, binary and BCD, latches and read-back, on the machine's clock.
+
+    Channel 0 drives interrupt line 0; :meth:`set_gate` and :meth:`output` of channel 2 are for port 61.
+    """
+
+    type_name = "i8254"
+    properties: ClassVar[tuple[Property, ...]] = (
+        Property("iobase", "int", 0x40, "first of its four ports", minimum=0, maximum=0xFFFC),
+    )
+    vmstate = VMState(
+        "i8254",
+        fields=(
+            vmstate.nested("channels", _CHANNEL, count=3),
+            vmstate.int64("look"),
+            vmstate.boolean("look_edge"),
+            vmstate.boolean("irq_level"),
+            vmstate.timer("irq_timer"),
+        ),
+    )
+    volatile = frozenset({"clock", "pin", "iobase"})
+    iobase: int
+
+    def realize(self) -> None:
+        from ..memory import PortioEntry
+
+        pin = self.new_irq()
+        pin.connect(self.bus.irqs[0])
+        self.attach(self.bus.clock, pin)
+        self.add_ports((PortioEntry(0, 4, 1, handler=self.handler()),), self.iobase, priority=PRIORITY_CORE)
+
+    def unrealize(self) -> None:
+        self.irq_timer.cancel()
+        super().unrealize()
+
+    def reset(self) -> None:
+        self.reset_core()
+
+    def post_load(self, version: int) -> None:
+        self.check_loaded()
+        self.refresh()

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: MIT
+"""The real-time clock and its battery-backed memory."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import ClassVar
+
+from ..device import ISADevice, Property, VMState, vmstate
+from ..errors import ConfigError
+from ._mc146818 import RTCCore
+from .superio import PRIORITY_CORE
+
+
+class RTC(RTCCore, ISADevice):
+    """An MC146818 at 70 (index, write-only) and 71 (data), on interrupt line 8, with 128 bytes of CMOS.
+
+    :attr:`cmos` is the memory itself; boards put there what a BIOS looks for. It survives a reset, as the
+    time does. The time runs with the machine's clock from what the property ``base`` says.
+    """
+
+    type_name = "mc146818"
+    properties: ClassVar[tuple[Property, ...]] = (
+        Property("base", "str", "utc", "time at power-on: utc, localtime, or a date as 2026-01-31T12:00:00"),
+    )
+    vmstate = VMState(
+        "mc146818",
+        fields=(
+            vmstate.buffer("cmos", 128),
+            vmstate.uint8("index", limit=0x7F),
+            vmstate.int64("offset_ns"),
+            vmstate.int64("seen_second"),
+            vmstate.int64("seen_period"),
+            vmstate.timer("update_timer"),
+            vmstate.timer("periodic_timer"),
+        ),
+    )
+    volatile: ClassVar[frozenset[str]] = frozenset({"clock", "pin", "base"})
+    base: str
+
+    def realize(self) -> None:
+        from ..memory import PortioEntry
+
+        self.attach(self.bus.clock, self.new_irq("irq", 8))
+        self.add_ports((PortioEntry(0, 2, 1, handler=self.handler()),), 0x70, priority=PRIORITY_CORE)
+        self.reset_core()
+        self.set_epoch_ns(self._start())
+
+    def unrealize(self) -> None:
+        self.update_timer.cancel()
+        self.periodic_timer.cancel()
+        super().unrealize()
+
+    def reset(self) -> None:
+        self.reset_core()
+
+    def _start(self) -> int:
+        """The time at power-on, in ns since 1970 of whatever zone the clock is to show."""
+        if self.base == "utc":
+            return time.time_ns()
+        if self.base == "localtime":
+            return time.time_ns() + (time.localtime().tm_gmtoff or 0) * 1_000_000_000
+        try:
+            moment = datetime.fromisoformat(self.base)
+        except ValueError:
+            raise ConfigError(f"{self.id}: base={self.base!r} is not utc, localtime or a date") from None
+        return int(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() * 1_000_000_000)
