@@ -266,8 +266,14 @@ def zero_flags(uintptr_t base, Py_ssize_t pages, Py_ssize_t page_size, const int
     return flags
 
 
-def clear_pages(uintptr_t base, Py_ssize_t pages, Py_ssize_t page_size, const int64_t[:, ::1] runs):
-    """Zeroes the pages that are not zero yet, and so touches no memory that nobody has used.
+def clear_pages(uintptr_t base, Py_ssize_t pages, Py_ssize_t page_size, const int64_t[:, ::1] runs,
+                const uint64_t[::1] used=None, int64_t first=0):
+    """Zeroes the pages that are not zero yet, and so changes no memory that is zero already.
+
+    Args:
+        base, pages, page_size, runs: as for :func:`write_pages`.
+        used: bitmap that begins at page *first*; pages whose bit is clear are known to be zero and not even read.
+        first: see *used*.
 
     Returns:
         the number of pages that had to be cleared
@@ -276,9 +282,16 @@ def clear_pages(uintptr_t base, Py_ssize_t pages, Py_ssize_t page_size, const in
     cdef uint8_t *memory = <uint8_t *>base
     cdef int64_t page, cleared = 0
     cdef Py_ssize_t i
+    cdef bint known = used is not None
+    if known:
+        for i in range(runs.shape[0]):
+            if runs[i, 0] < first or runs[i, 0] + runs[i, 1] - first > used.shape[0] * 64:
+                raise ValueError(f"run at page {runs[i, 0]} is outside of the bitmap from page {first}")
     with nogil:
         for i in range(runs.shape[0]):
             for page in range(runs[i, 0], runs[i, 0] + runs[i, 1]):
+                if known and not used[(page - first) >> 6] >> ((page - first) & 63) & 1:
+                    continue
                 if not pyemu_zero(memory + page * page_size, page_size):
                     memset(memory + page * page_size, 0, page_size)
                     cleared += 1

@@ -208,12 +208,12 @@ def text_of(data: bytes, what: str) -> str:
     """Bytes of a name as text.
 
     Raises:
-        MigrationError: they are not UTF-8 or hold a NUL.
+        MigrationError: they are not UTF-8 or hold what cannot be printed.
     """
     try:
         text = data.decode()
     except UnicodeDecodeError:
         raise load_fault(f"{what} {data!r} is not text") from None
-    if "\0" in text:
-        raise load_fault(f"{what} {text!r} holds a NUL")
+    if not text.isprintable():
+        raise load_fault(f"{what} {text!r} cannot be printed")
     return text

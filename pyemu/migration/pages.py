@@ -54,7 +54,11 @@ __all__ = [
 Runs = npt.NDArray[np.int64]
 Bits = npt.NDArray[np.uint64]
 
+#: A page in memory or in swap; what has neither is zero.
 _PAGEMAP_USED = np.uint64(3 << 62)
+_PAGEMAP_BATCH = 1 << 16
+#: Pages from which on asking the kernel costs less than looking at them.
+_WORTH_ASKING = 256
 
 
 class BlockLike(Protocol):
@@ -120,19 +124,21 @@ def as_runs(rows: Iterable[tuple[int, int]]) -> Runs:
 
 def split_runs(runs: Runs, limit: int) -> list[Runs]:
     """Cuts *runs* into portions of at most *limit* pages each, in order."""
+    runs = runs[runs[:, 1] > 0]
+    ends = np.cumsum(runs[:, 1])
+    starts = ends - runs[:, 1]
+    total = int(ends[-1]) if len(ends) else 0
     portions: list[Runs] = []
-    portion: list[tuple[int, int]] = []
-    room = limit
-    for first, count in runs.tolist():
-        while count:
-            take = min(count, room)
-            portion.append((first, take))
-            first, count, room = first + take, count - take, room - take
-            if not room:
-                portions.append(as_runs(portion))
-                portion, room = [], limit
-    if portion:
-        portions.append(as_runs(portion))
+    for low in range(0, total, limit):
+        high = min(low + limit, total)
+        first = int(np.searchsorted(ends, low, side="right"))
+        last = int(np.searchsorted(starts, high, side="left")) - 1
+        portion = runs[first : last + 1].copy()
+        # Measured from the left before the right end is cut, for both may be the same run.
+        ahead = low - int(starts[first])
+        portion[0] += (ahead, -ahead)
+        portion[-1, 1] -= int(ends[last]) - high
+        portions.append(portion)
     return portions
 
 
@@ -195,39 +201,34 @@ def zero_flags_of(block: Memory, runs: Runs) -> npt.NDArray[np.uint8]:
 
 def clear(block: Memory, runs: Runs) -> int:
     """Makes pages zero; memory that nobody has touched stays untouched. Returns how many were not zero."""
-    cleared = 0
-    for portion in _touched(block, runs):
-        cleared += clear_pages(block.pointer, page_count(block), block.page_size, portion)
+    if not len(runs):
+        return 0
+    first, end = int(runs[:, 0].min()), int((runs[:, 0] + runs[:, 1]).max())
+    used = None
+    if runs[:, 1].sum() >= _WORTH_ASKING:
+        used = _used_bits(block, first, end - first)
+    cleared: int = clear_pages(block.pointer, page_count(block), block.page_size, runs, used, first)
     return cleared
 
 
-def _touched(block: Memory, runs: Runs) -> Iterable[Runs]:
-    """The part of *runs* that the kernel has memory for; all of it where that is not known."""
+def _used_bits(block: Memory, first: int, count: int) -> Bits | None:
+    """For each page from *first* on whether the kernel has memory for it; None where that cannot be known."""
     if block.backing != "anon" or block.page_size != os.sysconf("SC_PAGE_SIZE"):
-        yield runs
-        return
+        return None
     try:
         pagemap = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        yield runs
-        return
+        return None
+    bits = np.zeros((count + 63) // 64 * 8, dtype=np.uint8)
     try:
-        for portion in split_runs(runs, 1 << 18):
-            yield _used_runs(pagemap, block, portion)
+        start = block.pointer // block.page_size + first
+        for at in range(0, count, _PAGEMAP_BATCH):
+            length = min(_PAGEMAP_BATCH, count - at)
+            raw = os.pread(pagemap, length * 8, (start + at) * 8)
+            if len(raw) != length * 8:
+                return None
+            packed = np.packbits((np.frombuffer(raw, dtype=np.uint64) & _PAGEMAP_USED) != 0, bitorder="little")
+            bits[at // 8 : at // 8 + len(packed)] = packed
     finally:
         os.close(pagemap)
-
-
-def _used_runs(pagemap: int, block: Memory, runs: Runs) -> Runs:
-    used: list[Runs] = []
-    for first, count in runs.tolist():
-        raw = os.pread(pagemap, count * 8, (block.pointer // block.page_size + first) * 8)
-        if len(raw) != count * 8:
-            return runs
-        bits = np.packbits((np.frombuffer(raw, dtype=np.uint64) & _PAGEMAP_USED) != 0, bitorder="little")
-        words = np.zeros((count + 63) // 64 * 8, dtype=np.uint8)
-        words[: len(bits)] = bits
-        found = runs_of(words.view(np.uint64), count)
-        found[:, 0] += first
-        used.append(found)
-    return np.concatenate(used) if used else as_runs(())
+    return bits.view(np.uint64)

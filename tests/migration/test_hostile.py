@@ -66,7 +66,7 @@ CASES = [
     (S, {"machine": b"nope"}, "Machine type received is 'nope' and local is 'none'"),
     (S, {"machine_length": u32(0), "machine": b""}, "Machine type received is ''"),
     (S, {"machine": b"n\xff\xfee"}, "is not text"),
-    (S, {"machine": b"no\0e"}, "holds a NUL"),
+    (S, {"machine": b"no\0e"}, "cannot be printed"),
     (S, {"machine_length": u32(0xFFFFFFFF)}, "machine type name of 4294967295 bytes is over the limit"),
     (S, {"machine": b"none" + CAPS + u32(1) + counted("xyzzy")}, "Received unknown capability xyzzy"),
     (S, {"machine": b"none" + CAPS + u32(1) + counted("mapped-ram")}, "mapped-ram is off, but received capability is on"),

@@ -176,6 +176,23 @@ def test_short_files_are_reported_with_page_and_position(tmp_path):
         pages.fetch(file.fileno(), block, 0, pages.as_runs([(0, 2)]))
 
 
+def test_clear_touches_nothing_that_is_not_used():
+    block = RAMBlock("ram", 64 << 20)
+    everything = pages.as_runs([(0, 16384)])
+    block.array[5 * PAGE] = 1
+    # The first huge page is there now, the rest of the block is not.
+    used = pages._used_bits(block, 0, 16384)
+    before = pages.count_bits(used, 16384)
+    assert 1 <= before <= 512
+    assert pages.clear(block, everything) == 1
+    assert not block.array[5 * PAGE]
+    assert pages.count_bits(pages._used_bits(block, 0, 16384), 16384) == before
+    # Runs that do not begin where the block does.
+    block.array[600 * PAGE :: 1000 * PAGE] = 1
+    assert pages.clear(block, pages.as_runs([(601, 1000), (1601, 9000)])) == 10
+    assert block.array[600 * PAGE] == 1
+
+
 @pytest.mark.parametrize("backing", ["anon", "memfd"])
 def test_clear_counts_what_was_not_zero(backing):
     block = RAMBlock("ram", 64 * PAGE, backing=backing)
