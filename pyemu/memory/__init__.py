@@ -5,6 +5,7 @@ from ._dirty import DirtyBitmap
 from ._dispatch import IoHandler
 from ._ports import PortioList, PortRegion, PortSpace
 from ._ram import RAMBlock
+from .dirty import DirtySource, select_dirty_source
 from .portio import PortioEntry
 from .region import FlatRange, MemoryRegion
 from .space import AddressSpace, MemoryListener
@@ -12,6 +13,7 @@ from .space import AddressSpace, MemoryListener
 __all__ = [
     "AddressSpace",
     "DirtyBitmap",
+    "DirtySource",
     "FlatRange",
     "IoHandler",
     "MemoryListener",
@@ -21,4 +23,5 @@ __all__ = [
     "PortioEntry",
     "PortioList",
     "RAMBlock",
+    "select_dirty_source",
 ]
