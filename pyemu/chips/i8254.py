@@ -6,8 +6,12 @@ from __future__ import annotations
 from typing import ClassVar
 
 from ..device import ISADevice, Property, VMState, vmstate
-from ._i8254 import PITCore
+from ..errors import MigrationError
+from ._i8254 import PITChannel, PITCore
 from .superio import PRIORITY_CORE
+
+#: Input clocks that fit guest time in 64-bit nanoseconds.
+_LATEST = 1 << 53
 
 _CHANNEL = VMState(
     "i8254-channel",
@@ -72,5 +76,17 @@ class PIT(PITCore, ISADevice):
         self.reset_core()
 
     def post_load(self, version: int) -> None:
-        self.check_loaded()
+        for n, channel in enumerate(self.channels):
+            self._check_channel(n, channel)
+        if not -1 <= self.look <= _LATEST:
+            raise MigrationError(f"{self.id}: next edge at clock {self.look}")
         self.refresh()
+
+    def _check_channel(self, n: int, channel: PITChannel) -> None:
+        """What the arithmetic relies on: no count is 0, and all clocks are within the range of time."""
+        if (channel.loaded and not channel.count) or (channel.load_at >= 0 and not channel.reload):
+            raise MigrationError(f"{self.id}: channel {n} counts from {channel.count}, reload {channel.reload}")
+        for name in ("start", "load_at", "paused_at"):
+            value = getattr(channel, name)
+            if not -_LATEST <= value <= _LATEST:
+                raise MigrationError(f"{self.id}: channel {n}: {name}={value} is not a clock of this machine")
