@@ -77,7 +77,10 @@ class CPUEngine(ABC):
 
     @abstractmethod
     def get_state(self) -> dict[str, Any]:
-        """Architectural registers by name, hidden segment parts, MSRs and FPU included (:mod:`pyemu.cpu.x86`)."""
+        """Architectural registers by name, hidden segment parts, MSRs and FPU included (:mod:`pyemu.cpu.x86`).
+
+        Between runs only: in the middle of an instruction it raises :class:`~pyemu.errors.EngineError`.
+        """
 
     @abstractmethod
     def set_state(self, state: dict[str, Any]) -> None:

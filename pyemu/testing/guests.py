@@ -142,12 +142,21 @@ SYSCALL = _("b8341200000f05f4")
 #: mov [0x5000], rax / mov [0x5008], rcx / mov [0x5010], r11 / mov ax, cs / mov [0x5018], ax / hlt
 RECORD_SYSCALL = _("488904250050000048890c25085000004c891c2510500000668cc86689042518500000f4")
 
+#: in al, 0x80 / hlt
+IN_80 = _("e480f4")
+#: pop qword [0x5000] / pop qword [0x5008] / hlt
+RECORD_FAULT_64 = _("8f0425005000008f042508500000f4")
+#: mov eax, 0x1234 / sysenter
+SYSENTER_32 = _("b8341200000f34")
+#: mov [0x5000], esp / mov ax, cs / mov [0x5004], ax / mov ax, ss / mov [0x5006], ax / hlt
+RECORD_SYSENTER = _("892500500000668cc866a304500000668cd066a306500000f4")
+
 # -- states ---------------------------------------------------------------------------------------
 
-GDT, IDT, PAGE_TABLES = 0x8000, 0x9000, 0xA000
+GDT, IDT, PAGE_TABLES, TSS = 0x8000, 0x9000, 0xA000, 0xE000
 _CODE32, _DATA32, _CODE64, _USER_DATA, _USER64 = 0x00CF9B00, 0x00CF9300, 0x00AF9B00, 0x00CFF300, 0x00AFFB00
-#: null, unused, flat code 0x10, flat data 0x18
-GDT_BYTES = struct.pack("<QQQQ", 0, 0, 0x00CF9B000000FFFF, 0x00CF93000000FFFF)
+#: null, 64-bit code 0x08, flat 32-bit code 0x10, flat data 0x18
+GDT_BYTES = struct.pack("<QQQQ", 0, 0x00AF9B000000FFFF, 0x00CF9B000000FFFF, 0x00CF93000000FFFF)
 
 
 def real_mode(entry: int = CODE) -> dict[str, int]:
@@ -191,6 +200,16 @@ def page_tables() -> bytes:
 def gate_32(handler: int) -> bytes:
     """An interrupt gate for the 32-bit IDT."""
     return struct.pack("<HHHH", handler & 0xFFFF, 0x10, 0x8E00, handler >> 16)
+
+
+def gate_64(handler: int) -> bytes:
+    """An interrupt gate for the 64-bit IDT."""
+    return struct.pack("<HHHHII", handler & 0xFFFF, 0x08, 0x8E00, handler >> 16 & 0xFFFF, handler >> 32, 0)
+
+
+def task_64(bitmap: bytes) -> bytes:
+    """A 64-bit TSS with a ring 0 stack at 0x7000 and an I/O bitmap."""
+    return struct.pack("<IQ", 0, 0x7000).ljust(0x66, b"\0") + struct.pack("<H", 0x68) + bitmap + b"\xff"
 
 
 def complete(changes: dict[str, Any]) -> dict[str, Any]:

@@ -198,6 +198,39 @@ class ProtectedModeConformance:
         state = guest.engine.get_state()
         assert (state["ss_selector"], state["rflags"] & 0x200, state["cs_flags"] >> 13 & 3) == (0x18, 0, 0)
 
+    def test_sysenter(self, guest: Guest) -> None:
+        state = guests.flat_32(guests.CALLED)
+        state |= {f"{s}_flags": state[f"{s}_flags"] | 0x6000 for s in ("es", "cs", "ss", "ds")}  # ring 3
+        state |= {"sysenter_cs": 0x10, "sysenter_esp": 0x6F00, "sysenter_eip": guests.HANDLER, "rflags": 0x202}
+        guest.load(guests.SYSENTER_32, state, at=guests.CALLED)
+        guest.write(guests.HANDLER, guests.RECORD_SYSENTER)
+        guest.halt()
+        assert guest.ram.u32(guests.DATA) == 0x6F00
+        assert guest.ram[guests.DATA + 4 : guests.DATA + 8] == b"\x10\0\x18\0"
+        assert guest.engine.get_state()["rflags"] & 0x200 == 0
+
+    @pytest.mark.parametrize(
+        ("bitmap", "iopl", "allowed"),
+        [(bytes(32), 0, True), (bytes(16) + b"\1" + bytes(15), 0, False), (b"\xff" * 32, 3, True), (b"", 0, False)],
+        ids=["open", "shut", "iopl", "none"],
+    )
+    def test_user_code_and_ports(self, guest: Guest, bitmap: bytes, iopl: int, allowed: bool) -> None:
+        # HLT faults there in any case; what counts is whether IN did before it.
+        reads: list[int] = []
+        guest.host.ports[0x80] = (lambda size: reads.append(size) or 0x5A, None)
+        task = guests.task_64(bitmap)
+        state = guests.flat_64(guests.CALLED, ring=3) | {"rflags": 2 | iopl << 12}
+        state |= {"tr_base": guests.TSS, "tr_limit": len(task) - 1, "tr_selector": 0x28, "tr_flags": 0x8B00}
+        guest.load(guests.IN_80, state, at=guests.CALLED)
+        guest.write(guests.TSS, task)
+        guest.write(guests.IDT + 16 * 13, guests.gate_64(guests.HANDLER))
+        guest.write(guests.HANDLER, guests.RECORD_FAULT_64)
+        guest.halt()
+        assert reads == ([1] if allowed else [])
+        fault = int.from_bytes(guest.ram[guests.DATA + 8 : guests.DATA + 16], "little")
+        assert fault == guests.CALLED + (2 if allowed else 0)
+        assert guest.engine.get_state()["rax"] & 0xFF == (0x5A if allowed else 0)
+
     def test_kicks_in_long_mode(self, guest: Guest) -> None:
         count = 400_000
         guest.load(guests.mixing(64, count), guests.flat_64())

@@ -69,6 +69,9 @@ cdef extern from "uc_api.h" nogil:
         void (*raise_exception_err_ra)(void *, int, int, uintptr_t) noexcept nogil
         void (*update_fp_status)(void *) noexcept nogil
         void (*update_mxcsr_status)(void *) noexcept nogil
+        void (*helper_check_iob)(void *, uint32_t) noexcept nogil
+        void (*helper_check_iow)(void *, uint32_t) noexcept nogil
+        void (*helper_check_iol)(void *, uint32_t) noexcept nogil
         uint64_t (*qemu_ram_addr_from_host)(uc_engine *, void *) noexcept nogil
         void (*tb_invalidate_phys_range)(uc_engine *, uint64_t, uint64_t) noexcept nogil
         void (*tlb_flush)(void *) noexcept nogil
@@ -87,13 +90,14 @@ cdef extern from "uc_api.h" nogil:
     int pyemu_add(int *, int)
     void *pyemu_load_pointer(void **)
     void pyemu_store_pointer(void **, void *)
-    int pyemu_barrier_all()
-    int pyemu_barrier_register()
+    void pyemu_fence()
+    void pyemu_store_half(void *, int)
+    void pyemu_store_byte(void *, int)
     void *pyemu_get_current()
     void pyemu_set_current(void *)
     void *dlopen(const char *, int)
     char *dlerror()
-    enum: RTLD_NOW, RTLD_LOCAL, MEMBARRIER_CMD_PRIVATE_EXPEDITED
+    enum: RTLD_NOW, RTLD_LOCAL
 
 
 # Results of one stretch of guest execution.
@@ -112,6 +116,7 @@ cdef struct Core:
     char *cpu
     char *env
     void *wake  # the half word that makes blocks leave; NULL while there is none
+    void *unsynced  # deep: the flag that the library need not keep RIP up to date
     int kickers  # threads inside core_kick()
     int kicked
     int attention  # leave at the next block boundary: work for this thread
@@ -185,6 +190,8 @@ cdef uint8_t on_unmapped(uc_engine *uc, int kind, uint64_t gpa, int size, int64_
     cdef Core *c = <Core *>data
     c.error_kind = kind
     c.error_gpa = gpa
+    if c.deep:
+        pyemu_store_byte(c.unsynced, 0)
     return 0
 
 
@@ -193,16 +200,23 @@ cdef int64_t guest_tsc(Core *c) noexcept nogil:
     return c.host.clock_ns(c.host.opaque) + c.tsc_offset
 
 
-# Any thread. See the proof of why no kick is lost in the plugin's README.
+# Makes the guest leave its blocks for the main loop. The order matters: a block that finds the half word
+# set has to find the flag clear, or it would leave with a stale RIP.
+cdef inline void core_leave_blocks(Core *c, void *wake) noexcept nogil:
+    pyemu_store_byte(c.unsynced, 0)
+    pyemu_store_half(wake, -1)
+
+
+# Any thread. Why no kick is lost: the main loop clears the half word, passes a fence and then looks at
+# kicked (deep_exec_interrupt). If it looks too early to see this kick, the clearing was visible before
+# kicked was set, so the half word stays set and the next block leaves.
 cdef void core_kick(Core *c) noexcept nogil:
     cdef void *wake
     pyemu_add(&c.kickers, 1)
     pyemu_store(&c.kicked, 1)
     wake = pyemu_load_pointer(&c.wake)
     if wake != NULL:
-        if pyemu_get_current() != c:
-            pyemu_barrier_all()
-        (<int16_t *>wake)[0] = -1
+        core_leave_blocks(c, wake)
     pyemu_add(&c.kickers, -1)
 
 
@@ -210,7 +224,7 @@ cdef void core_kick(Core *c) noexcept nogil:
 cdef void core_poke(Core *c) noexcept nogil:
     pyemu_store(&c.attention, 1)
     if c.wake != NULL:
-        (<int16_t *>c.wake)[0] = -1
+        core_leave_blocks(c, c.wake)
 
 
 cdef void capsule_kick(void *opaque) noexcept nogil:

@@ -108,18 +108,11 @@ cdef void core_set_irq(Core *c, int level) noexcept nogil:
             i32(c.cpu, CPU_INTERRUPT_REQUEST)[0] &= ~INTERRUPT_HARD
             return
         # Not core_poke(): the main loop delivers without leaving the library.
-        (<int16_t *>c.wake)[0] = -1
+        core_leave_blocks(c, c.wake)
 
 
 cdef void capsule_set_irq(void *opaque, int level) noexcept nogil:
     core_set_irq(<Core *>opaque, level)
-
-
-cdef void deep_block(uc_engine *uc, uint64_t address, uint32_t size, void *data) noexcept nogil:
-    # Only on kernels without membarrier: a kick that the main loop overlooked shows at the next block.
-    cdef Core *c = <Core *>data
-    if pyemu_load(&c.kicked):
-        (<int16_t *>c.wake)[0] = -1
 
 
 cdef class _Table:
@@ -281,6 +274,7 @@ cdef class Processor:
         # There is no local APIC.
         u32(c.env, ENV_FEATURES)[0] &= ~<uint32_t>(1 << 9)
         i32(c.env, ENV_OLD_EXCEPTION)[0] = -1
+        c.unsynced = <char *>c.uc + UC_SKIP_SYNC
         c.wake = <char *>pointer_at(cpu, CPU_ICOUNT_DECR)[0] + 2
         return ""
 
@@ -290,19 +284,19 @@ cdef class Processor:
             self.c.api.uc_hook_add(self.c.uc, &handle, kind, function, self.c, 1, 0, instruction), "add hook")
 
     cdef int _add_hooks(self) except -1:
-        self._hook(UC_HOOK_INSN, <void *>on_in, UC_INS_IN)
-        self._hook(UC_HOOK_INSN, <void *>on_out, UC_INS_OUT)
         self._hook(UC_HOOK_MEM_WRITE_PROT, <void *>on_rom_write)
         self._hook(UC_HOOK_MEM_UNMAPPED, <void *>on_unmapped)
         self._hook(UC_HOOK_MEM_FETCH_PROT, <void *>on_unmapped)
         if self.c.deep:
+            self._hook(UC_HOOK_INSN, <void *>deep_in, UC_INS_IN)
+            self._hook(UC_HOOK_INSN, <void *>deep_out, UC_INS_OUT)
             self._hook(UC_HOOK_INTR, <void *>deep_intr)
             self._hook(UC_HOOK_INSN, <void *>deep_rdtsc, UC_INS_RDTSC)
             self._hook(UC_HOOK_INSN, <void *>deep_syscall, UC_INS_SYSCALL)
             self._hook(UC_HOOK_INSN, <void *>deep_sysenter, UC_INS_SYSENTER)
-            if pyemu_barrier_register():
-                self._hook(UC_HOOK_BLOCK, <void *>deep_block)
         else:
+            self._hook(UC_HOOK_INSN, <void *>on_in, UC_INS_IN)
+            self._hook(UC_HOOK_INSN, <void *>on_out, UC_INS_OUT)
             self._hook(UC_HOOK_INTR, <void *>public_intr)
             self._hook(UC_HOOK_INSN, <void *>public_rdtsc, UC_INS_RDTSC)
             self._hook(UC_HOOK_BLOCK, <void *>public_block)
@@ -469,6 +463,8 @@ cdef class Processor:
         self._enter()
         self.c.a20 = enabled
         if self.c.deep:
+            # The library wants to leave the block, too.
+            pyemu_store_byte(self.c.unsynced, 0)
             self.c.api.x86_cpu_set_a20(self.c.cpu, enabled)
 
     @property

@@ -181,6 +181,8 @@ class UnicornEngine(CPUEngine):
         self.set_state(power_on)
 
     def get_state(self) -> dict[str, Any]:
+        if self._p.running:
+            raise EngineError("unicorn: state cannot be read from inside guest code")
         values = get_deep(self._p) if self._p.deep else PublicState(self._p).get()
         values.update(
             tsc=self._p.tsc,

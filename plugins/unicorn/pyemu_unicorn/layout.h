@@ -22,6 +22,7 @@ enum {
     UC_STOP_REQUEST = 1389,
     UC_INVALID_ADDR = 1416,
     UC_NO_EXIT_REQUEST = 2034,
+    UC_SKIP_SYNC = 14898,
 
     CPU_EXIT_REQUEST = 21,
     CPU_INTERRUPT_REQUEST = 28,
@@ -90,7 +91,9 @@ enum {
     /* Never set by the library: keeps the class function called between blocks. */
     INTERRUPT_ALWAYS = 0x40000000,
 
+    HF_CPL = 3,
     HF_INHIBIT_IRQ = 1 << 3,
+    HF_PE = 1 << 7,
     HF_LMA = 1 << 14,
     HF_CS64 = 1 << 15,
     HF2_NMI_MASK = 1 << 2,

@@ -19,6 +19,7 @@ _RFLAGS = 253
 _SEGMENT_AT = {name: 184 + 24 * i for i, name in enumerate(("es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr"))}
 _TABLE_AT = {"gdtr": 376, "idtr": 400}
 _SEGMENT_FLAGS = 0x00F0FF00
+_TSS_BUSY = 0x200
 _TOP = 0x3800
 _HFLAGS, _HFLAGS2 = 176, 180
 _INHIBIT_IRQ, _NMI_MASK = 1 << 3, 1 << 2
@@ -49,6 +50,7 @@ def get_deep(processor: Processor) -> dict[str, Any]:
         state[f"{name}_base"] = base
         state[f"{name}_limit"] = limit
         state[f"{name}_flags"] = flags & _SEGMENT_FLAGS
+    state["tr_flags"] |= _TSS_BUSY
     for name, at in _TABLE_AT.items():
         state[f"{name}_base"], state[f"{name}_limit"] = struct.unpack_from("<QI", env, at + 8)
     top, status = struct.unpack_from("<IH", env, 604)
@@ -75,6 +77,8 @@ def set_deep(processor: Processor, state: dict[str, Any]) -> None:
     for name, at in _SEGMENT_AT.items():
         values = (state[f"{name}_{part}"] for part in ("selector", "base", "limit", "flags"))
         struct.pack_into("<I4xQII", env, at, *values)
+    # The library keeps the type as it was in the table before LTR, and its I/O check relies on that.
+    struct.pack_into("<I", env, _SEGMENT_AT["tr"] + 20, state["tr_flags"] & ~_TSS_BUSY)
     for name, at in _TABLE_AT.items():
         struct.pack_into("<QI", env, at + 8, state[f"{name}_base"], state[f"{name}_limit"])
     top = state["fpu_status"] >> 11 & 7

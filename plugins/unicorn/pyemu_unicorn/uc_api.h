@@ -10,12 +10,8 @@
 #define PYEMU_UC_API_H
 
 #include <dlfcn.h>
-#include <errno.h>
-#include <pthread.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 typedef struct uc_struct uc_engine;
 typedef size_t uc_hook;
@@ -59,6 +55,9 @@ typedef size_t uc_hook;
     X(raise_exception_err_ra, void, (void *env, int vector, int error_code, uintptr_t retaddr))              \
     X(update_fp_status, void, (void *env))                                                                   \
     X(update_mxcsr_status, void, (void *env))                                                                \
+    X(helper_check_iob, void, (void *env, uint32_t port))                                                    \
+    X(helper_check_iow, void, (void *env, uint32_t port))                                                    \
+    X(helper_check_iol, void, (void *env, uint32_t port))                                                    \
     X(qemu_ram_addr_from_host, uint64_t, (uc_engine * uc, void *host))                                       \
     X(tb_invalidate_phys_range, void, (uc_engine * uc, uint64_t start, uint64_t end))                        \
     X(tlb_flush, void, (void *cpu))
@@ -155,16 +154,15 @@ static inline int pyemu_add(int *word, int value) { return __atomic_add_fetch(wo
 static inline void *pyemu_load_pointer(void **word) { return __atomic_load_n(word, __ATOMIC_SEQ_CST); }
 static inline void pyemu_store_pointer(void **word, void *value) { __atomic_store_n(word, value, __ATOMIC_SEQ_CST); }
 
-#ifndef MEMBARRIER_CMD_PRIVATE_EXPEDITED
-#define MEMBARRIER_CMD_PRIVATE_EXPEDITED 8
-#define MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED 16
-#endif
-
-/* 0 if every running thread of the process has passed a full memory barrier. */
-static inline int pyemu_barrier_all(void) { return (int)syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0); }
-static inline int pyemu_barrier_register(void)
+/* Orders the stores before it, the library's included, before the loads after it. */
+static inline void pyemu_fence(void) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
+static inline void pyemu_store_half(void *word, int value)
 {
-    return (int)syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
+    __atomic_store_n((int16_t *)word, (int16_t)value, __ATOMIC_RELEASE);
+}
+static inline void pyemu_store_byte(void *byte, int value)
+{
+    __atomic_store_n((uint8_t *)byte, (uint8_t)value, __ATOMIC_RELEASE);
 }
 
 /* The engine that runs on this thread: functions of the processor's class get no other pointer to it. */
