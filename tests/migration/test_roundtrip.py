@@ -120,6 +120,9 @@ def test_live_save_is_a_picture_of_one_moment(controller, filled, tmp_path, kind
     stop = source.vm_stop
 
     def stop_and_look(state):
+        # A busy system may not have let the guest's thread run since the save began.
+        while guest.counter < before + 2:
+            guest.ended.wait(0.001)
         stop(state)
         pictures.append([b.array.copy() for b in source.blocks])
 
