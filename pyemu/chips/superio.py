@@ -150,9 +150,7 @@ class SuperIO(ISADevice):
     #: The names :meth:`current_layout` answers for.
     function_names: ClassVar[tuple[str, ...]] = ()
     volatile = frozenset({"functions", "applied"})
-    vmstate = vmstate.VMState(
-        "superio", fields=(vmstate.buffer("registers", 256), vmstate.uint8("index"))
-    )
+    vmstate = vmstate.VMState("superio", fields=(vmstate.buffer("registers", 256), vmstate.uint8("index")))
 
     def __init__(self, **properties: Any) -> None:
         super().__init__(**properties)
@@ -237,9 +235,8 @@ def _move(function: ISAFunction, before: FunctionLayout | None, wanted: Function
     """Applies the difference. A function is switched off before and on after it is changed."""
     if not wanted.enabled and (before is None or before.enabled):
         function.set_enabled(False)
-    if wanted.enabled or wanted.base:
-        if before is None or before.base != wanted.base:
-            function.set_base(wanted.base)
+    if (wanted.enabled or wanted.base) and (before is None or before.base != wanted.base):
+        function.set_base(wanted.base)
     if before is None or before.irq != wanted.irq:
         function.set_irq(wanted.irq)
     if wanted.dma is not None and (before is None or before.dma != wanted.dma):

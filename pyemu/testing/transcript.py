@@ -286,7 +286,8 @@ def replay_file(path: str | Path, factory: Factory, *, answers: Answers = "any")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m pyemu.testing.transcript", description=(__doc__ or "").split("\n")[0])
+    description = "Replays bus transcripts on a machine and compares the answers."
+    parser = argparse.ArgumentParser(description=description, prog="python -m pyemu.testing.transcript")
     parser.add_argument("board", metavar="BOARD[,k=v...]", help="the machine to replay on")
     parser.add_argument("files", metavar="FILE", nargs="+", help="transcripts")
     parser.add_argument(

@@ -18,14 +18,14 @@ ADDRESS_LINES_4 = {**ADDRESS_LINES_8, 0: 0x4}
 NO_LINE = {0: None, 2: None, 8: None, 13: None}
 
 CHIPS = {
-    "686": dict(
-        layout=layout_686, reset=bytes(TABLE_686.reset_values(PRESET_686)), select=0xE2, parallel=0xE6, floppy=0xE3,
-        serial={"serial1": (0xE7, 4), "serial2": (0xE8, 8)}, power=0xEF, control=0xF0,
-    ),
-    "8231": dict(
-        layout=layout_8231, reset=bytes(TABLE_8231.reset_values()), select=0xF2, parallel=0xF6, floppy=0xF7,
-        serial={"serial1": (0xF4, 4)}, power=0xF3, control=0xFA,
-    ),
+    "686": {
+        "layout": layout_686, "reset": bytes(TABLE_686.reset_values(PRESET_686)), "select": 0xE2, "parallel": 0xE6,
+        "floppy": 0xE3, "serial": {"serial1": (0xE7, 4), "serial2": (0xE8, 8)}, "power": 0xEF, "control": 0xF0,
+    },
+    "8231": {
+        "layout": layout_8231, "reset": bytes(TABLE_8231.reset_values()), "select": 0xF2, "parallel": 0xF6,
+        "floppy": 0xF7, "serial": {"serial1": (0xF4, 4)}, "power": 0xF3, "control": 0xFA,
+    },
 }  # fmt: skip
 PC_BRIDGE = bytearray(256)
 PC_BRIDGE[0x44] = PC_BRIDGE[0x50] = 0x0E

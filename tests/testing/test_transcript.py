@@ -71,9 +71,7 @@ def test_masked_bits_are_compared_and_shown_alone():
     assert wrong == ["transcript:2: inb 0x80 & 0x0f -> 0x0e: expected 0xe, got 0xf"]
 
 
-@pytest.mark.parametrize(
-    ("answers", "right"), [("any", {"0x01", "0x02"}), ("first", {"0x01"}), ("second", {"0x02"})]
-)
+@pytest.mark.parametrize(("answers", "right"), [("any", {"0x01", "0x02"}), ("first", {"0x01"}), ("second", {"0x02"})])
 def test_which_of_two_answers_count(answers, right):
     for value in ("0x01", "0x02", "0x03"):
         wrong, _ = run(f"powerup\noutb 0x80 {value}\ninb 0x80 -> 0x01 ~ 0x02\n", answers)
@@ -87,7 +85,9 @@ def test_a_star_accepts_everything_unless_only_the_first_counts():
 
 
 def test_configuration_accesses_find_the_bridge_and_keep_their_size():
-    wrong, [target] = run("powerup\npci_write16 2 0x42 0xbeef\npci_read8 2 0x43 -> 0xbe\npci_read32 0 0x08 -> 0x0601ffff\n")
+    wrong, [target] = run(
+        "powerup\npci_write16 2 0x42 0xbeef\npci_read8 2 0x43 -> 0xbe\npci_read32 0 0x08 -> 0x0601ffff\n"
+    )
     assert wrong == []
     assert target.config[3, 2, 0x42] == 0xEF
 

@@ -10,7 +10,7 @@ from pyemu import ConfigError, PCIBus
 from pyemu.chips import pc
 from pyemu.device import PCIConfigPorts
 
-from .bridge import VT8231, VT82C686A, VT82C686B, ViaBridge
+from .bridge import VT82C686A, VT82C686B, VT8231, ViaBridge
 from .firmware import SETUP_686, SETUP_8231, Write, perform
 from .functions import ViaAudio, ViaFunction, ViaModem, ViaUSB
 from .hostbridge import ViaHostBridge

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pyemu import IRQOut, ISABus, PCIDevice, Property, vmstate
 from pyemu.chips.superio import legal_irq
-from pyemu.device import VMState
-from pyemu.device import pci_state
+from pyemu.device import VMState, pci_state
 
 from .registers import Block
 from .superio import RESET_STYLE

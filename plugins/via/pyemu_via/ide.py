@@ -6,8 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pyemu import vmstate
-from pyemu.device import VMState
-from pyemu.device import pci_state
+from pyemu.device import VMState, pci_state
 
 from .functions import (
     COMMAND_IO,

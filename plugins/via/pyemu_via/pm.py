@@ -12,8 +12,7 @@ from typing import Any, ClassVar
 
 from pyemu import PortioList, Timer, vmstate
 from pyemu.chips.superio import LOWEST_BASE, legal_irq
-from pyemu.device import VMState
-from pyemu.device import pci_state
+from pyemu.device import VMState, pci_state
 from pyemu.device.properties import Property
 
 from .functions import REG_STATUS, STATUS_W1C, ViaFunction
@@ -51,7 +50,9 @@ class ViaPower(ViaFunction):
     type_name = "via-pm"
     class_code = 0x068000
     properties = (*ViaFunction.properties, Property("device-id", "int", 0x3057, "device id register", 0, 0xFFFF))
-    volatile: ClassVar[frozenset[str]] = ViaFunction.volatile | {"power_off", "pm_ports", "smbus_ports", "apm_ports", "alarm"}
+    volatile: ClassVar[frozenset[str]] = ViaFunction.volatile | frozenset(
+        ("power_off", "pm_ports", "smbus_ports", "apm_ports", "alarm")
+    )
     vmstate: ClassVar[VMState] = pci_state(
         "via-pm",
         vmstate.buffer("pm.data", 128),
@@ -92,7 +93,9 @@ class ViaPower(ViaFunction):
         self.smbus.define(0xA, 2, wmask=0xFFFF)
         self.apm.define(0, 2, wmask=0xFFFF)
         self.pm_ports = PortioList(self, self.pm.table(self._pm_read, self._pm_write), f"{self.type_name} registers")
-        self.smbus_ports = PortioList(self, self.smbus.table(self._smb_read, self._smb_write), f"{self.type_name} smbus")
+        self.smbus_ports = PortioList(
+            self, self.smbus.table(self._smb_read, self._smb_write), f"{self.type_name} smbus"
+        )
         self.apm_ports = PortioList(self, self.apm.table(write=self._apm_write)[:2], f"{self.type_name} apm")
 
     # -- life -------------------------------------------------------------------------------------
@@ -149,7 +152,9 @@ class ViaPower(ViaFunction):
     def _place(self, ports: PortioList, register: int, mask: int, enabled: bool) -> None:
         base = int.from_bytes(self.config[register : register + 2], "little") & mask
         if enabled and base < LOWEST_BASE:
-            self.warn_once(f"{ports.name} {base:x}", "%s: base 0x%x is below 0x%x: not decoded", ports.name, base, LOWEST_BASE)
+            self.warn_once(
+                f"{ports.name} {base:x}", "%s: base 0x%x is below 0x%x: not decoded", ports.name, base, LOWEST_BASE
+            )
             enabled = False
         if not enabled:
             ports.set_enabled(False)

@@ -25,7 +25,11 @@ RESET_STYLE = Property(
     "reset-style", "choice", "hardware", "register values after a reset: the chip's, or QEMU's", choices=RESET_STYLES
 )
 ROUTING = Property(
-    "routing", "choice", "registers", "interrupt and DMA lines: by routing registers, or the PC's, fixed", choices=ROUTINGS
+    "routing",
+    "choice",
+    "registers",
+    "interrupt and DMA lines: by routing registers, or the PC's, fixed",
+    choices=ROUTINGS,
 )
 GATE = Property("superio-gate", "bool", False, "functions decode only while the chip's SuperI/O enable bit is set")
 
@@ -94,9 +98,7 @@ class ViaSuperIO(SuperIO):
 
 
 def _state(name: str) -> VMState:
-    return VMState(
-        name, fields=(vmstate.buffer("registers", 256), vmstate.uint8("index"), vmstate.boolean("open"))
-    )
+    return VMState(name, fields=(vmstate.buffer("registers", 256), vmstate.uint8("index"), vmstate.boolean("open")))
 
 
 class SuperIO686(ViaSuperIO):
