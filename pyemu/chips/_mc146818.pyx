@@ -316,6 +316,10 @@ cdef class RTCCore:
         """A register write, for tests and Python callers."""
         self.c_write(index & 0x7F, value)
 
+    def refresh(self):
+        """Drives the pin as the loaded flags say. The timers' deadlines are part of the state."""
+        self.drive()
+
     def reset_core(self):
         """The reset pin: interrupts off, flags clear. Time and memory are the battery's."""
         self.mem[A] = A_DIVIDER_RUN | 0x06 if not self.mem[A] else self.mem[A]

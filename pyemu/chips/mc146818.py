@@ -55,6 +55,9 @@ class RTC(RTCCore, ISADevice):
     def reset(self) -> None:
         self.reset_core()
 
+    def post_load(self, version: int) -> None:
+        self.refresh()
+
     def _start(self) -> int:
         """The time at power-on, in ns since 1970 of whatever zone the clock is to show."""
         if self.base == "utc":

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from ..device import Device, ISAFunction
-from ..errors import MemoryMapError, MigrationError
+from ..errors import ConfigError, MemoryMapError, MigrationError
 from .fakes import ISAFixture
 
 _MISSING = object()
@@ -195,7 +195,7 @@ class DeviceConformance:
             return
         try:
             fixture.plug(self.make())
-        except MemoryMapError as error:
+        except (ConfigError, MemoryMapError) as error:
             assert device.id in str(error)
         else:
             raise AssertionError("two devices share their ports in silence")

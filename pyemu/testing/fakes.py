@@ -4,14 +4,17 @@
 from __future__ import annotations
 
 from ..device import Clock, Device, IRQLine, ISABus
-from ..memory import PortSpace
+from ..memory import AddressSpace, MemoryRegion, PortSpace, RAMBlock
+
+RAM_SIZE = 1 << 20
 
 
 class ISAFixture:
     """An ISA bus with nothing on it.
 
     Attributes:
-        ports, clock, bus: as in a machine; the clock is of kind ``step``.
+        ports, clock, memory, bus: as in a machine; the clock is of kind ``step``.
+        ram: 1 MiB of memory at address 0.
         lines: the sixteen interrupt lines.
         edges: ``(line, level)`` of each change of a line, in order.
     """
@@ -21,7 +24,11 @@ class ISAFixture:
         self.clock = Clock("step")
         self.edges: list[tuple[int, int]] = []
         self.lines = [IRQLine(f"irq{n}", n, lambda n, level: self.edges.append((n, level))) for n in range(16)]
-        self.bus = ISABus(self.ports, None, self.clock, self.lines)
+        self.ram = RAMBlock("ram", RAM_SIZE)
+        root = MemoryRegion.container("system", 1 << 32)
+        root.add_subregion(0, MemoryRegion.ram("ram", self.ram))
+        self.memory = AddressSpace("memory", root)
+        self.bus = ISABus(self.ports, self.memory, self.clock, self.lines)
 
     def plug(self, device: Device) -> Device:
         """Puts *device* on the bus."""
