@@ -78,7 +78,7 @@ cdef extern from "uc_api.h" nogil:
     const char *pyemu_uc_load(void *, pyemu_uc_api *)
     const char *pyemu_uc_load_deep(void *, pyemu_uc_api *)
     enum:
-        UC_ARCH_X86, UC_MODE_16, UC_MODE_64, UC_PROT_RX, UC_PROT_ALL
+        UC_ARCH_X86, UC_MODE_16, UC_MODE_32, UC_MODE_64, UC_PROT_RX, UC_PROT_ALL
         UC_HOOK_INTR, UC_HOOK_INSN, UC_HOOK_BLOCK, UC_HOOK_MEM_UNMAPPED
         UC_HOOK_MEM_WRITE_PROT, UC_HOOK_MEM_FETCH_PROT, UC_ERR_INSN_INVALID
         UC_INS_IN, UC_INS_OUT, UC_INS_RDTSC, UC_INS_RDTSCP, UC_INS_SYSCALL, UC_INS_SYSENTER
@@ -95,6 +95,8 @@ cdef extern from "uc_api.h" nogil:
     void pyemu_store_byte(void *, int)
     void *pyemu_get_current()
     void pyemu_set_current(void *)
+    void *pyemu_get_runner()
+    void pyemu_set_runner(void *)
     void *dlopen(const char *, int)
     char *dlerror()
     enum: RTLD_NOW, RTLD_LOCAL

@@ -57,7 +57,6 @@ cdef int deep_run(Core *c) noexcept nogil:
 
 
 cdef int public_run(Core *c) noexcept nogil:
-    cdef uint64_t begin
     cdef int vector = c.vector
     if vector >= 0:
         if not real_mode(c):
@@ -69,9 +68,8 @@ cdef int public_run(Core *c) noexcept nogil:
         c.halted = 0
     elif c.halted:
         return RUN_HALT
-    begin = (<uint64_t>(read_reg(c, UC_REG_CS) & 0xFFFF) << 4) + (read_reg(c, UC_REG_EIP) & 0xFFFF)
     c.stopped = 0
-    c.error = c.api.uc_emu_start(c.uc, begin, 0, 0, 0)
+    c.error = c.api.uc_emu_start(c.uc, read_reg(c, UC_REG_EIP), 0, 0, 0)
     if c.error == UC_ERR_INSN_INVALID:
         c.vector = EXCEPTION_UD
     elif c.error:
@@ -171,16 +169,15 @@ cdef class Processor:
         missing = pyemu_uc_load(handle, c.api)
         if missing != NULL:
             raise EngineError(f"unicorn: {library.decode(errors='replace')} has no {missing.decode()}")
-        self._check(c.api.uc_open(UC_ARCH_X86, UC_MODE_16, &c.uc), "open")
-        # Without exits no address ends a run.
-        self._check(c.api.uc_ctl(c.uc, UC_CTL_USE_EXITS, 1), "use exits")
-        # The processor comes into being with its first use.
-        read_reg(c, UC_REG_EIP)
         if deep:
+            self._open(UC_MODE_16)
             self.refusal = self._self_check(handle)
             c.deep = not self.refusal
         else:
             self.refusal = "public mode was asked for"
+        if not c.deep:
+            # Here a run starts at a 32-bit EIP, whatever mode the guest is in; real mode is set up by state.
+            self._open(UC_MODE_32)
         self._add_hooks()
 
     def __dealloc__(self):
@@ -191,12 +188,12 @@ cdef class Processor:
         cdef Core *c = self.c
         if c == NULL or c.uc == NULL:
             return
+        if c.running:
+            raise EngineError("unicorn: close is not possible from inside guest code")
         pyemu_store_pointer(&c.wake, NULL)
         while pyemu_load(&c.kickers):
             pass  # a few instructions of another thread, see core_kick()
-        pyemu_set_current(c)
         c.api.uc_close(c.uc)
-        pyemu_set_current(NULL)
         c.uc = NULL
         free(c.pages)
         c.pages = NULL
@@ -210,8 +207,11 @@ cdef class Processor:
 
     cdef int _enter(self) except -1:
         # The library calls back into functions that find the engine by thread.
+        cdef void *runner = pyemu_get_runner()
         if self.c.uc == NULL:
             raise EngineError("unicorn: the engine is closed")
+        if runner != NULL and runner != self.c:
+            raise EngineError("unicorn: another engine is inside guest code on this thread")
         pyemu_set_current(self.c)
         return 0
 
@@ -219,6 +219,18 @@ cdef class Processor:
         self._enter()
         if self.c.running:
             raise EngineError(f"unicorn: {what} is not possible from inside guest code")
+        return 0
+
+    cdef int _open(self, int mode) except -1:
+        cdef Core *c = self.c
+        if c.uc != NULL:
+            c.api.uc_close(c.uc)
+            c.uc = NULL
+        self._check(c.api.uc_open(UC_ARCH_X86, mode, &c.uc), "open")
+        # Without exits no address ends a run.
+        self._check(c.api.uc_ctl(c.uc, UC_CTL_USE_EXITS, 1), "use exits")
+        # The processor comes into being with its first use.
+        read_reg(c, UC_REG_EIP)
         return 0
 
     # -- set-up -----------------------------------------------------------------------------------
@@ -410,8 +422,10 @@ cdef class Processor:
         """Runs the guest; one of KICK, HALT, SHUTDOWN, ERROR and SYNC."""
         cdef int result
         self._outside("run")
+        pyemu_set_runner(self.c)
         with nogil:
             result = core_run(self.c)
+        pyemu_set_runner(NULL)
         return result
 
     def kick(self):

@@ -200,6 +200,8 @@ class UnicornEngine(CPUEngine):
         if self._p.deep:
             set_deep(self._p, state)
         else:
+            if self._stale:  # descriptors are read from the guest's memory
+                self._sync()
             PublicState(self._p).set(state)
         self._p.clear_error()
         self._p.tsc = state["tsc"]

@@ -18,7 +18,7 @@ from ._engine import Processor
 _RFLAGS = 253
 _SEGMENT_AT = {name: 184 + 24 * i for i, name in enumerate(("es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr"))}
 _TABLE_AT = {"gdtr": 376, "idtr": 400}
-_SEGMENT_FLAGS = 0x00F0FF00
+_SEGMENT_FLAGS = 0x00FFFF00
 _TSS_BUSY = 0x200
 _TOP = 0x3800
 _HFLAGS, _HFLAGS2 = 176, 180
@@ -103,7 +103,8 @@ def set_deep(processor: Processor, state: dict[str, Any]) -> None:
 
 # -- public ---------------------------------------------------------------------------------------
 
-_PE, _LMA, _VM = 1, 1 << 10, 1 << 17
+_PE, _PG, _LMA, _VM = 1, 1 << 31, 1 << 10, 1 << 17
+_ACCESSED, _LIMIT_PART = 0x100, 0xF0000
 _GENERAL_32 = dict(zip(x86.GENERAL[:8], (19, 22, 24, 21, 30, 20, 29, 23), strict=True))
 _SELECTORS = {"cs": 11, "ds": 17, "es": 28, "fs": 32, "gs": 33, "ss": 49}
 _TABLES = {"gdtr": 243, "idtr": 242}
@@ -121,7 +122,7 @@ _MTRR_FIXED = (0x250, 0x258, 0x259, *range(0x268, 0x270))
 
 
 class PublicState:
-    """State through documented registers: reading it in 16 and 32-bit guests, loading it in real mode."""
+    """State through documented registers, of 16 and 32-bit guests."""
 
     def __init__(self, processor: Processor) -> None:
         self._p = processor
@@ -167,13 +168,13 @@ class PublicState:
         return state
 
     def set(self, state: dict[str, Any]) -> None:
-        """The reverse, for real mode; only there a selector says all about its segment.
+        """The reverse. In protected mode segments are loaded from the guest's tables, which must be there.
 
         Raises:
-            EngineError: the state is one of protected mode.
+            EngineError: the state is one of a 64-bit guest, of user code, or has segments that differ from
+                the tables. Nothing was changed.
         """
-        if state["cr0"] & _PE:
-            raise EngineError("unicorn: public mode can only load the state of a guest in real mode")
+        self._check(state)
         for name, number in _MSR_NUMBERS.items():
             self._set_msr(number, state[name])
         for number, value in zip(_MTRR_FIXED, state["mtrr_fixed"], strict=True):
@@ -181,6 +182,7 @@ class PublicState:
         for i in range(8):
             self._set_msr(0x200 + 2 * i, state["mtrr_base"][i])
             self._set_msr(0x201 + 2 * i, state["mtrr_mask"][i])
+        self._put(_WORDS["cr0"][0], 4, state["cr0"] & ~_PG)
         for name, reg in _TABLES.items():
             self._set_table(reg, (0, state[f"{name}_base"], state[f"{name}_limit"], 0))
         for name, reg in _SYSTEM.items():
@@ -192,13 +194,32 @@ class PublicState:
         for name, reg in _GENERAL_32.items():
             self._put(reg, 4, state[name])
         self._put(26, 4, state["rip"])
-        for name, (reg, size) in _WORDS.items():
-            self._put(reg, size, state[name])
+        for name in ("cr3", "cr4", *(n for n in _WORDS if n not in ("cr3", "cr4"))):
+            self._put(*_WORDS[name], state[name])
         top = state["fpu_status"] >> 11 & 7
         for i in range(8):
             self._p.reg_write(_FP0 + ((top + i) & 7), state["fpu_registers"][10 * i : 10 * i + 10])
             self._p.reg_write(_XMM0 + i, state["xmm_registers"][16 * i : 16 * i + 16])
         self._put(_FPTAG, 2, sum(3 << 2 * i for i in range(8) if not state["fpu_tag"] >> i & 1))
+
+    def _check(self, state: dict[str, Any]) -> None:
+        if state["efer"] & _LMA or any(state[r] >> 32 for r in (*_GENERAL_32, "rip")):
+            raise EngineError("unicorn: public mode cannot load the state of a 64-bit guest")
+        if not state["cr0"] & _PE:
+            return
+        if state["rflags"] & _VM or state["cs_selector"] & 3:
+            raise EngineError("unicorn: public mode cannot load the state of a guest in user code")
+        for name in _SELECTORS:
+            selector = state[f"{name}_selector"]
+            if not selector & 0xFFFC:
+                continue
+            found = self._descriptor(state, selector)
+            wanted = (state[f"{name}_base"], state[f"{name}_limit"], state[f"{name}_flags"])
+            if found[:2] != wanted[:2] or (found[2] ^ wanted[2]) & ~(_ACCESSED | _LIMIT_PART):
+                raise EngineError(
+                    f"unicorn: public mode loads {name} from the table, where {selector:#x} is base {found[0]:#x} "
+                    f"limit {found[1]:#x} flags {found[2]:#x}, not {wanted[0]:#x} {wanted[1]:#x} {wanted[2]:#x}"
+                )
 
     def _int(self, reg: int, size: int) -> int:
         return int.from_bytes(self._p.reg_read(reg, size), "little")

@@ -95,6 +95,7 @@ static const char *pyemu_uc_load_deep(void *library, pyemu_uc_api *api)
 enum {
     UC_ARCH_X86 = 4,
     UC_MODE_16 = 1 << 1,
+    UC_MODE_32 = 1 << 2,
     UC_MODE_64 = 1 << 3,
     UC_PROT_RX = 5,
     UC_PROT_ALL = 7,
@@ -165,9 +166,17 @@ static inline void pyemu_store_byte(void *byte, int value)
     __atomic_store_n((uint8_t *)byte, (uint8_t)value, __ATOMIC_RELEASE);
 }
 
-/* The engine that runs on this thread: functions of the processor's class get no other pointer to it. */
+/*
+ * The engine that this thread is busy with: functions of the processor's class
+ * get no other pointer to it. Set for as long as the library is inside, and
+ * never followed by anything else, so it may go stale.
+ */
 static __thread void *pyemu_current;
+/* The engine that is inside run() on this thread, which keeps it alive. */
+static __thread void *pyemu_runner;
 static inline void *pyemu_get_current(void) { return pyemu_current; }
 static inline void pyemu_set_current(void *core) { pyemu_current = core; }
+static inline void *pyemu_get_runner(void) { return pyemu_runner; }
+static inline void pyemu_set_runner(void *core) { pyemu_runner = core; }
 
 #endif
