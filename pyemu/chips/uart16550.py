@@ -26,6 +26,7 @@ class UART16550(UARTCore, ISAFunction):
     """
 
     type_name = "isa-serial"
+    plain_ports = True
     properties: ClassVar[tuple[Property, ...]] = (
         Property("chardev", "chardev", None, "where the bytes go and come from"),
         Property("iobase", "int", 0x3F8, "first of its eight ports", minimum=0, maximum=0xFFF8),

@@ -88,6 +88,7 @@ class ISADevice(Device):
         priority: int = 0,
         enabled: bool = True,
         exclusive: bool | None = None,
+        plain: bool = False,
     ) -> PortioList:
         """Maps a table of port handlers at *base*; they see offsets from it wherever the list is moved.
 
@@ -99,6 +100,7 @@ class ISADevice(Device):
             enabled: whether the ports answer from the start.
             exclusive: whether an overlap with ports of another owner, at the same priority, is an
                 error. By default it is, unless :attr:`placed_by` is set.
+            plain: see :class:`~pyemu.memory.PortioList`.
 
         Raises:
             MemoryMapError: names both owners and both ranges.
@@ -108,7 +110,7 @@ class ISADevice(Device):
         claim = _Claim(self, table, base, priority)
         if enabled and (exclusive if exclusive is not None else self.placed_by is None):
             claim.check(self.bus)
-        claim.ports = PortioList(self, table, name or self.id)
+        claim.ports = PortioList(self, table, name or self.id, plain=plain)
         claim.ports.add(self.bus.ports, base, priority=priority, enabled=enabled)
         self._claims.append(claim)
         return claim.ports
@@ -194,9 +196,9 @@ class ISAFunction(ISADevice):
         dma_request: its DMA pin; only for a device that is a :class:`~pyemu.device.DMAClient`.
     """
 
-    volatile: ClassVar[frozenset[str]] = frozenset(
-        {"enabled", "iobase", "irq", "dma", "pio", "irq_out", "dma_request"}
-    )
+    volatile: ClassVar[frozenset[str]] = frozenset({"enabled", "iobase", "irq", "dma", "pio", "irq_out", "dma_request"})
+    #: Its ports are one plain region; matters only for wide accesses in a port space of kind ``"qemu"``.
+    plain_ports: ClassVar[bool] = False
     iobase: int = 0
     irq: int | None = None
     dma: int | None = None
@@ -214,7 +216,7 @@ class ISAFunction(ISADevice):
 
     def realize(self) -> None:
         self.bus.irq_line(self.irq)
-        self.pio = self.add_ports(self.table(), self.iobase, enabled=self.enabled)
+        self.pio = self.add_ports(self.table(), self.iobase, enabled=self.enabled, plain=self.plain_ports)
         self._connect()
 
     def unrealize(self) -> None:
@@ -280,4 +282,3 @@ class ISAFunction(ISADevice):
         self.irq_out.connect(self.bus.irq_line(self.irq) if shown else None)
         if self.dma_request is not None:
             self.dma_request.connect(self.bus.dma if shown else None, self.dma)
-

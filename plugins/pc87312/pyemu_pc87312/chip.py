@@ -66,7 +66,7 @@ class PC87312(SuperIO):
             PortioEntry(0, 1, 1, self._read_index, self._write_index),
             PortioEntry(1, 1, 1, self._read_data, self._write_data),
         ]
-        self.add_ports(table, self.iobase, f"{self.id} configuration", PRIORITY_CONFIG)
+        self.add_ports(table, self.iobase, f"{self.id} configuration", PRIORITY_CONFIG, plain=True)
 
     def reset(self) -> None:
         self.identified = 0

@@ -1,0 +1,551 @@
+# SPDX-License-Identifier: MIT
+"""Board via-pc: bridge registers, routing, hiding, reset, save and restore, memory map."""
+
+from __future__ import annotations
+
+import pytest
+from pyemu_via.firmware import SETUP_686, SETUP_8231, perform
+from pyemu_via.layout import PRESET_686
+
+import pyemu
+from pyemu.device import IRQOut
+from pyemu.errors import ConfigError
+from pyemu.testing.board import SLOT, Board
+
+CHIPS = ("vt82c686a", "vt82c686b", "vt8231")
+
+
+@pytest.fixture
+def board():
+    with Board("via-pc") as board:
+        yield board
+
+
+@pytest.fixture(params=CHIPS)
+def any_board(request):
+    with Board("via-pc", southbridge=request.param) as board:
+        board.chip = request.param
+        yield board
+
+
+def open_sio(board):
+    board.set_cfg(0, 0x85, 0x02)
+
+
+def set_up(board):
+    """Serial ports at the PC's places with their lines."""
+    board.set_cfg(0, 0x51, 0x76)
+    board.set_cfg(0, 0x52, 0x34)
+    open_sio(board)
+    for index, value in ((0xE7, 0xFE), (0xE8, 0xBE), (0xE3, 0xFC), (0xE6, 0xDE), (0xE2, 0x0F)):
+        board.sio(index, value)
+
+
+# -- identity -----------------------------------------------------------------------------------------
+
+
+def test_the_revision_of_function_0_tells_the_chips_apart(any_board):
+    wanted = {"vt82c686a": (0x06861106, 0x14), "vt82c686b": (0x06861106, 0x40), "vt8231": (0x82311106, 0x10)}
+    assert (any_board.cfg(0, 0, 4), any_board.cfg(0, 8)) == wanted[any_board.chip]
+
+
+def test_what_sits_on_the_bus(any_board):
+    found = {
+        (slot, function): any_board.cfg(function, 0x0A, 2, slot)
+        for slot in range(32)
+        for function in range(8)
+        if any_board.cfg(function, 0, 2, slot) != 0xFFFF
+    }
+    assert found == {
+        (0, 0): 0x0600, (7, 0): 0x0601, (7, 1): 0x0101, (7, 2): 0x0C03, (7, 3): 0x0C03,
+        (7, 4): 0x0680, (7, 5): 0x0401, (7, 6): 0x0780,
+    }  # fmt: skip
+
+
+def test_subsystem_ids_are_zero_or_those_of_qemu():
+    with Board("via-pc") as board:
+        assert [board.cfg(n, 0x2C, 4) for n in range(7)] == [0] * 7
+    with Board("via-pc", reset_style="qemu") as board:
+        assert [board.cfg(n, 0x2C, 4) for n in range(7)] == [0x11001AF4] * 7
+
+
+def test_the_subsystem_id_is_written_through_other_registers(board):
+    board.set_cfg(0, 0x70, 0x12345678, 4)
+    board.set_cfg(0, 0x2C, 0xFFFFFFFF, 4)
+    assert board.cfg(0, 0x2C, 4) == 0x12345678
+    board.set_cfg(5, 0x2C, 0x1111, 2)
+    assert board.cfg(5, 0x2C, 2) == 0
+    board.set_cfg(5, 0x42, 0x20)
+    board.set_cfg(5, 0x2C, 0x1111, 2)
+    assert board.cfg(5, 0x2C, 2) == 0x1111
+
+
+# -- the configuration pair ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("register", "size", "value"), [(0x84, 2, 0x0200), (0x85, 2, 0x0002), (0x84, 4, 0x0200)])
+def test_the_opening_bit_acts_in_writes_of_any_size(board, register, size, value):
+    board.set_cfg(0, register, value, size)
+    assert board.get_sio(0xE0) == 0x3C
+    board.set_cfg(0, register, 0, size)
+    assert board.inb(0x3F1) == 0xFF
+
+
+def test_the_8231_opens_in_a_wide_write_too():
+    with Board("via-pc", southbridge="vt8231") as board:
+        board.set_cfg(0, 0x4C, 0, 4)
+        board.set_cfg(0, 0x50, 0x00040000 >> 16, 2)
+        assert board.get_sio(0xF0) == 0x3C
+
+
+def test_the_open_pair_wins_over_a_floppy_moved_onto_it(board):
+    set_up(board)
+    board.sio(0xE2, 0x1F)
+    board.sio(0xE3, 0x40)
+    board.sio(0xE3, 0xFC)
+    assert board.get_sio(0xE3) == 0xFC, "the floppy came last, and the pair still answers"
+    board.outb(0x3F2, 0x0C)
+    assert board.inb(0x3F2) == 0x0C
+    board.set_cfg(0, 0x85, 0)
+    assert board.inb(0x3F1) != 0xFC, "closed, the port is the floppy's"
+
+
+def test_reset_closes_the_pair_and_brings_the_defaults_back(board):
+    set_up(board)
+    board.outb(0x3FF, 0x5A)
+    board.set_cfg(0, 0x55, 0x90)
+    board.machine.reset()
+    assert board.inb(0x3F0) == 0xFF
+    assert board.inb(0x3FD) == 0xFF
+    assert [board.cfg(0, r) for r in (0x50, 0x51, 0x52, 0x55, 0x85)] == [0x0E, 0, 0, 0, 0]
+    open_sio(board)
+    assert [board.get_sio(r) for r in (0xE2, 0xE7, 0xE8)] == [0x03, 0x00, 0x00]
+    set_up(board)
+    assert board.inb(0x3FF) == 0x00, "reset clears the functions"
+
+
+def test_reset_as_in_qemu_has_both_serial_ports_and_their_lines_at_once():
+    with Board("via-pc", reset_style="qemu") as board:
+        board.init_pic()
+        assert (board.inb(0x3FD), board.inb(0x2FD)) == (0x60, 0x60)
+        board.outb(0x3FC, 0x0B)
+        board.outb(0x3F9, 0x02)
+        assert board.requests() == {4}
+        open_sio(board)
+        assert {index: board.get_sio(index) for index in PRESET_686} == PRESET_686
+
+
+def test_the_index_reads_zero_for_registers_that_are_not_there(board):
+    open_sio(board)
+    for index in (0x00, 0xDF, 0xF9, 0xFC, 0xFF):
+        board.sio(index, 0xFF)
+        assert board.get_sio(index) == 0
+
+
+# -- interrupts ---------------------------------------------------------------------------------------
+
+
+def raise_pirq(board, slot, pin):
+    """A card's pin, held high."""
+    pci = board.machine.buses["pci"]
+    card = IRQOut("card", pci.lines[(slot + pin) & 3])
+    board.machine.call(lambda: card.set_level(1))
+    return card
+
+
+@pytest.mark.parametrize(("line", "register", "shift"), [(0, 0x55, 4), (1, 0x56, 0), (2, 0x56, 4), (3, 0x57, 4)])
+def test_each_pci_line_has_its_nibble(board, line, register, shift):
+    board.outb(0x4D1, 0xFF & 0xDE)
+    board.outb(0x4D0, 0xF8)
+    board.init_pic()
+    raise_pirq(board, 0, line)
+    seen = {}
+    for value in range(16):
+        board.set_cfg(0, register, value << shift)
+        seen[value] = board.requests()
+    legal = set(range(16)) - {0, 2, 8, 13}
+    # Line 1 stays edge-triggered: the request latched on it shows while the pin is there.
+    assert seen == {value: {value} if value in legal else set() for value in range(16)}
+    assert board.cfg(0, register) == 15 << shift
+
+
+def test_a_line_carries_the_or_of_its_sources(board):
+    set_up(board)
+    board.outb(0x4D0, 0xF8)
+    board.init_pic()
+    card = raise_pirq(board, 0, 0)
+    board.set_cfg(0, 0x55, 0x40)
+    board.outb(0x3FC, 0x0B)
+    board.outb(0x3F9, 0x02)
+    assert board.requests() == {4}
+    board.machine.call(lambda: card.set_level(0))
+    assert board.requests() == {4}, "the serial port still holds it"
+    board.outb(0x3F9, 0x00)
+    assert board.requests() == set()
+
+
+def test_disabling_a_function_lowers_its_line_and_enabling_raises_it(board):
+    set_up(board)
+    board.outb(0x4D0, 0xF8)
+    board.init_pic()
+    board.outb(0x3FC, 0x0B)
+    board.outb(0x3F9, 0x02)
+    assert board.requests() == {4}
+    board.sio(0xE2, 0x0B)
+    assert board.requests() == set()
+    board.sio(0xE2, 0x0F)
+    assert board.requests() == {4}
+    board.set_cfg(0, 0x52, 0x35)
+    assert board.requests() == {5}
+    board.set_cfg(0, 0x52, 0x3D)
+    assert (board.requests(), board.cfg(0, 0x52), board.inb(0x3FD)) == (set(), 0x3D, 0x60)
+
+
+@pytest.mark.parametrize("function", [2, 3, 5])
+def test_functions_inside_are_routed_by_their_line_register(board, function):
+    board.outb(0x4D0, 0xF8)
+    board.outb(0x4D1, 0xDE)
+    board.init_pic()
+    device = board.machine.buses["pci"].by_devfn[SLOT << 3 | function]
+    board.machine.call(lambda: device.irq_out.set_level(1))
+    seen = {}
+    for line in range(32):
+        board.set_cfg(function, 0x3C, line)
+        seen[line] = board.requests()
+    routed = set(range(1, 15)) - {2, 8, 13}
+    assert seen == {line: {line} if line in routed else set() for line in range(32)}
+
+
+# -- functions ----------------------------------------------------------------------------------------
+
+HIDES = [(1, 0x48, 2), (2, 0x48, 4), (3, 0x85, 0x10), (5, 0x85, 4), (6, 0x85, 8)]
+
+
+@pytest.mark.parametrize(("function", "register", "bit"), HIDES)
+def test_a_hidden_function_comes_back_as_it_was(board, function, register, bit):
+    before = board.cfg(0, register)
+    board.set_cfg(function, 0x44, 0x40)
+    shown = bytes(board.cfg(function, n) for n in range(256))
+    board.set_cfg(0, register, before | bit)
+    board.set_cfg(function, 0x44, 0x00)
+    assert {board.cfg(function, n) for n in range(256)} == {0xFF}
+    board.set_cfg(0, register, before)
+    assert bytes(board.cfg(function, n) for n in range(256)) == shown
+
+
+def test_the_8231_hides_functions_through_register_50():
+    with Board("via-pc", southbridge="vt8231") as board:
+        for function, bit in ((1, 3), (2, 4), (3, 5), (5, 6), (6, 7)):
+            board.set_cfg(0, 0x50, 1 << bit)
+            gone = {n for n in range(1, 7) if board.cfg(n, 0, 4) == 0xFFFFFFFF}
+            assert gone == {function}
+
+
+def test_a_hidden_function_decodes_no_ports(board):
+    board.set_cfg(2, 0x20, 0xE000, 4)
+    board.set_cfg(2, 0x04, 1)
+    assert board.inb(0xE00C) == 0x40
+    board.set_cfg(0, 0x48, 0x05)
+    assert board.inb(0xE00C) == 0xFF
+    board.set_cfg(0, 0x48, 0x01)
+    assert board.inb(0xE00C) == 0x40
+
+
+def test_legacy_ide_channels_follow_their_enable_bits(board):
+    assert (board.inb(0x1F7), board.inb(0x177)) == (0xFF, 0xFF)
+    for value, answers in ((2, (0x7F, 0xFF)), (1, (0xFF, 0x7F)), (3, (0x7F, 0x7F)), (0, (0xFF, 0xFF))):
+        board.set_cfg(1, 0x40, value)
+        assert (board.inb(0x1F7), board.inb(0x177)) == answers
+        assert (board.inb(0x3F6), board.inb(0x376)) == answers
+
+
+def test_ide_in_native_mode_is_where_its_base_registers_say_also_when_entered_twice(board):
+    board.set_cfg(1, 0x40, 0x03)
+    board.set_cfg(1, 0x10, 0xFFFFFFFF, 4)
+    assert board.cfg(1, 0x10, 4) == 0, "legacy mode has no base registers"
+    for _ in range(2):
+        board.set_cfg(1, 0x09, 0x8F)
+        assert board.cfg(1, 0x09) == 0x8F
+    for register, value in ((0x10, 0xE000), (0x14, 0xE010), (0x18, 0xE020), (0x1C, 0xE030)):
+        board.set_cfg(1, register, 0xFFFFFFFF, 4)
+        assert board.cfg(1, register, 4) == (0xFFF9 if register in (0x10, 0x18) else 0xFFFD)
+        board.set_cfg(1, register, value, 4)
+    assert board.inb(0xE007) == 0xFF
+    board.set_cfg(1, 0x04, 0x01)
+    assert [board.inb(p) for p in (0xE007, 0xE012, 0xE027, 0xE032)] == [0x7F] * 4
+    assert [board.inb(p) for p in (0x1F7, 0x3F6, 0x177, 0x376)] == [0xFF] * 4
+    board.set_cfg(1, 0x09, 0x8E)
+    assert [board.inb(p) for p in (0x1F7, 0x3F6, 0x177, 0x376)] == [0x7F, 0x7F, 0xFF, 0xFF]
+    assert board.inb(0xE027) == 0x7F
+    assert board.inb(0xE007) == 0xFF
+
+
+def test_ide_bases_of_the_bus_master(board):
+    assert board.cfg(1, 0x20, 4) == 0xCC01
+    board.set_cfg(1, 0x04, 0x01)
+    board.outb(0xCC02, 0x60)
+    assert board.inb(0xCC02) == 0x60
+
+
+def test_usb_reset_and_halted_bit(board):
+    board.set_cfg(2, 0x20, 0xE000, 4)
+    board.set_cfg(2, 0x04, 1)
+    assert board.inb(0xE002, 2) == 0x20
+    board.outb(0xE000, 0x01, 2)
+    assert board.inb(0xE002, 2) == 0x00
+    board.outb(0xE00C, 0x21)
+    board.outb(0xE000, 0x02, 2)
+    assert (board.inb(0xE000, 2), board.inb(0xE002, 2), board.inb(0xE00C)) == (0, 0x20, 0x40)
+
+
+# -- power management ---------------------------------------------------------------------------------
+
+
+def pm(board, base=0x4000):
+    board.set_cfg(4, 0x48, base, 4)
+    board.set_cfg(4, 0x41, 0x80)
+    return base
+
+
+def test_the_pm_timer_counts_at_its_rate(board):
+    base = pm(board)
+    first = board.inb(base + 8, 4)
+    board.step(1_000_000_000)
+    assert abs(board.inb(base + 8, 4) - first - 3579545) <= 1
+    board.step(4_000_000_000)
+    assert board.inb(base + 8, 4) < 1 << 24, "24 bits"
+    board.set_cfg(4, 0x41, 0x88)
+    assert board.inb(base + 8, 4) == 5 * 3579545 + first, "32 bits on request"
+
+
+def test_the_pm_timers_top_bit_interrupts(board):
+    base = pm(board)
+    board.outb(0x4D1, 0xDE)
+    board.init_pic()
+    board.set_cfg(4, 0x42, 0x59)
+    board.outb(base + 4, 0x0001, 2)
+    board.outb(base + 2, 0x0001, 2)
+    board.step(2_300_000_000)
+    assert board.requests() == set()
+    board.step(100_000_000)
+    assert board.requests() == {9}
+    assert board.inb(base, 2) & 1
+    board.outb(base, 0x0001, 2)
+    assert board.requests() == set()
+    board.step(2_400_000_000)
+    assert board.requests() == {9}
+
+
+def test_blocks_move_when_their_base_alone_is_written(board):
+    pm(board)
+    board.outb(0x4002, 0x21, 2)
+    board.set_cfg(4, 0x48, 0x6000, 4)
+    assert (board.inb(0x6002, 2), board.inb(0x4002, 2)) == (0x21, 0xFFFF)
+    board.set_cfg(4, 0x48, 0x80, 4)
+    assert board.inb(0x82, 1) == 0x00, "below 100 lie the core devices, here the page registers"
+    assert board.cfg(4, 0x48, 4) == 0x81
+
+
+def test_the_smbus_block_is_16_ports_and_nobody_acknowledges(board):
+    board.set_cfg(4, 0x90, 0x5000, 4)
+    board.set_cfg(4, 0xD2, 0x01)
+    assert board.inb(0x5010) == 0xFF
+    board.outb(0x5004, 0xA1)
+    board.outb(0x5002, 0x48)
+    assert (board.inb(0x5000), board.inb(0x5002)) == (0x04, 0x08)
+    board.outb(0x5000, 0x1E)
+    assert board.inb(0x5000) == 0
+
+
+def test_smbus_block_data_is_a_buffer_that_reading_control_rewinds(board):
+    board.set_cfg(4, 0x90, 0x5000, 4)
+    board.set_cfg(4, 0xD2, 0x01)
+    board.inb(0x5002)
+    for value in range(32):
+        board.outb(0x5007, 0x40 + value)
+    board.inb(0x5002)
+    assert [board.inb(0x5007) for _ in range(32)] == list(range(0x40, 0x60))
+
+
+def test_acpi_is_switched_on_by_the_smi_command(board):
+    base = pm(board)
+    board.outb(0xB2, 0xF1)
+    assert (board.inb(base + 4, 2), board.inb(0xB2)) == (1, 0xF1)
+    board.outb(0xB2, 0xF0)
+    assert board.inb(base + 4, 2) == 0
+
+
+def test_soft_off_shuts_the_machine_down(board):
+    base = pm(board)
+    board.outb(base + 4, 0x2800, 2)
+    assert board.machine.exited.wait(10)
+    assert board.machine.run_state == "shutdown"
+
+
+# -- firmware stand-in --------------------------------------------------------------------------------
+
+
+def test_the_set_up_of_a_direct_kernel_start_leaves_a_pc(any_board):
+    board = any_board
+    setup = SETUP_8231 if board.chip == "vt8231" else SETUP_686
+    board.machine.call(lambda: perform(setup, board.machine.ports, SLOT))
+    board.outb(0x4D0, 0xF8)
+    board.init_pic()
+    assert board.inb(0x3FD) == 0x60
+    assert board.inb(0x2FD) == (0xFF if board.chip == "vt8231" else 0x60)
+    board.outb(0x378, 0x5A)
+    assert board.inb(0x378) == 0x5A
+    board.outb(0x3F2, 0x0C)
+    assert board.inb(0x3F2) == 0x0C
+    assert (board.inb(0x3F0), board.inb(0xCF8, 4)) == (0xFF, 0), "the pair is closed and the address register clear"
+    assert (board.inb(0x1F7), board.inb(0x177)) == (0x7F, 0x7F)
+    board.outb(0x3FC, 0x0B)
+    board.outb(0x3F9, 0x02)
+    assert 4 in board.requests()
+
+
+def test_without_a_kernel_the_chip_stays_as_it_was_reset(board):
+    assert board.inb(0x3FD) == 0xFF
+
+
+# -- properties ---------------------------------------------------------------------------------------
+
+
+def test_the_gate_needs_the_enable_bit():
+    with Board("via-pc", superio_gate="on") as board:
+        set_up(board)
+        assert board.inb(0x3FD) == 0xFF
+        board.set_cfg(0, 0x85, 0x03)
+        assert board.inb(0x3FD) == 0x60
+
+
+def test_fixed_routing_needs_no_registers():
+    with Board("via-pc", routing="fixed") as board:
+        open_sio(board)
+        board.sio(0xE7, 0xFE)
+        board.sio(0xE2, 0x07)
+        board.init_pic()
+        board.outb(0x3FC, 0x0B)
+        board.outb(0x3F9, 0x02)
+        assert board.requests() == {4}
+
+
+@pytest.mark.parametrize(("wide", "answer"), [("lanes", 0xFFFF3CE0), ("qemu", 0x3C3C3CE0)])
+def test_wide_accesses_beyond_the_pair(wide, answer):
+    with Board("via-pc", wide_access=wide) as board:
+        open_sio(board)
+        board.outb(0x3F0, 0xE0)
+        assert board.inb(0x3F0, 4) == answer
+
+
+@pytest.mark.parametrize(
+    ("properties", "message"),
+    [
+        ({"southbridge": "piix4"}, "southbridge='piix4' is not one of vt82c686a, vt82c686b, vt8231"),
+        ({"reset_style": "soft"}, "is not one of hardware, qemu"),
+        ({"colour": "red"}, "unknown property colour='red'"),
+    ],
+)
+def test_bad_properties_are_named(properties, message):
+    with pytest.raises(ConfigError, match=message):
+        Board("via-pc", **properties)
+
+
+# -- save and restore ---------------------------------------------------------------------------------
+
+
+def test_a_restored_machine_has_the_same_map_and_state(tmp_path, any_board):
+    board = any_board
+    setup = SETUP_8231 if board.chip == "vt8231" else SETUP_686
+    select, base = (0xF2, 0xF4) if board.chip == "vt8231" else (0xE2, 0xE7)
+    board.machine.call(lambda: perform(setup, board.machine.ports, SLOT))
+    board.set_cfg(0, *((0x50, 0x06) if board.chip == "vt8231" else (0x85, 0x02)))
+    board.sio(base, 0xBA)
+    board.outb(0x2EF, 0x5A)
+    board.set_cfg(2, 0x20, 0xE040, 4)
+    board.set_cfg(2, 0x04, 1)
+    board.outb(0xE04C, 0x33)
+    board.outb(0x4002, 0x0120, 2)
+    board.outb(0x3F0, select)
+    value = board.inb(0x3F1)
+    path = tmp_path / "saved"
+    board.machine.save(path)
+    with Board(machine=pyemu.restore(path, cpu="none")) as restored:
+        assert (restored.inb(0x3F0), restored.inb(0x3F1)) == (select, value)
+        assert (restored.inb(0x2EF), restored.inb(0x3FD)) == (0x5A, 0xFF)
+        assert restored.inb(0xE04C) == 0x33
+        assert restored.inb(0x4002, 2) == 0x0120
+        assert ports(restored) == ports(board)
+        restored.sio(base, 0xFE)
+        assert restored.inb(0x3FF) == 0x5A
+
+
+def ports(board):
+    return [(r.start, r.length) for r in board.machine.call(board.machine.ports.regions)]
+
+
+# -- memory -------------------------------------------------------------------------------------------
+
+
+def ram(board):
+    return board.machine.call(board.machine.ram_ranges)
+
+
+def test_ram_leaves_the_displays_window_free():
+    with Board("via-pc", memory="2M") as board:
+        assert ram(board) == [(0, 0xA0000), (0xC0000, 0x140000)]
+        board.machine.memory.write(0xFFFF0, b"shadow")
+        assert bytes(board.machine.ram["pc.ram"].array[0xFFFF0:0xFFFF6]) == b"shadow"
+
+
+def test_less_than_a_mebibyte_is_refused():
+    with pytest.raises(ConfigError, match="memory of 655360 bytes is less than 1048576"):
+        Board("via-pc", memory="640K")
+
+
+def test_a_bios_is_at_the_top_and_its_copy_below_one_mebibyte(tmp_path):
+    image = bytes(range(256)) * 1024
+    path = tmp_path / "bios.bin"
+    path.write_bytes(image)
+    with Board("via-pc", bios=path) as board:
+        memory = board.machine.memory
+        assert memory.read((1 << 32) - len(image), len(image)) == image
+        assert memory.read(0xE0000, 0x20000) == image[-0x20000:]
+        memory.write(0xFFFFFFF0, b"\0")
+        assert memory.read(0xFFFFFFF0, 1) == image[-16:-15], "the ROM cannot be written"
+        memory.write(0xF0000, b"changed")
+        assert memory.read(0xF0000, 7) == b"changed"
+        board.machine.reset()
+        assert memory.read(0xF0000, 7) == image[-0x10000:][:7]
+
+
+@pytest.mark.parametrize("size", [0, 1000, 0x18000, (16 << 20) + 0x10000])
+def test_a_bios_of_odd_size_is_refused(tmp_path, size):
+    path = tmp_path / "bios.bin"
+    path.write_bytes(bytes(size))
+    with pytest.raises(ConfigError, match=f"{size} bytes are not a multiple of 65536"):
+        Board("via-pc", bios=path)
+
+
+def test_the_cmos_tells_the_memory_size():
+    with Board("via-pc", memory="32M") as board:
+
+        def cmos(at, length=2):
+            out = 0
+            for n in range(length):
+                board.outb(0x70, at + n)
+                out |= board.inb(0x71) << 8 * n
+            return out
+
+        assert (cmos(0x15), cmos(0x17), cmos(0x30), cmos(0x34)) == (640, 31 << 10, 31 << 10, 16 << 20 >> 16)
+        total = sum(cmos(at, 1) for at in range(0x10, 0x2E))
+        assert (cmos(0x2E, 1) << 8 | cmos(0x2F, 1)) == total
+
+
+def test_wide_accesses_of_a_serial_port_are_bytes_in_both_kinds():
+    for wide in ("lanes", "qemu"):
+        with Board("via-pc", wide_access=wide) as board:
+            set_up(board)
+            board.outb(0x3FB, 0x80)
+            board.outb(0x3F8, 0x83000123, 4)
+            assert (board.inb(0x3F8, 2), board.inb(0x3FB)) == (0x0123, 0x83)
