@@ -92,4 +92,8 @@ def _print(results: list[Result]) -> None:
         verdict = "" if r.met is None else " met" if r.met else " MISSED"
         target = f"{r.benchmark.target_text}{verdict}" if r.benchmark.target is not None else ""
         table.add_row(r.benchmark.name, r.shown(r.median), f"{r.spread:.0%}", r.shown(r.best), r.shown(r.worst), target)
-    Console(highlight=False, markup=False).print(table)
+    console = Console(highlight=False, markup=False)
+    # Into a file or a log there is no width to keep to, and names that wrap cannot be searched for.
+    if not console.is_terminal:
+        console.width = max(console.width, 160)
+    console.print(table)
