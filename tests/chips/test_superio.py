@@ -128,7 +128,7 @@ def test_functions_start_where_the_reset_values_say(setup):
 
 
 def test_enable_move_and_disable_keep_the_functions_state(setup):
-    fixture, chip, functions = setup
+    fixture, chip, _ = setup
     chip.store(SELECT, 1)
     fixture.write(0x203, 0x5A)
     chip.store(BASE_A, 0xC0)

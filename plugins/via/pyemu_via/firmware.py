@@ -31,7 +31,7 @@ class Config(NamedTuple):
 class Sio(NamedTuple):
     """A byte for a SuperI/O register."""
 
-    index: int
+    register: int
     value: int
 
 
@@ -77,7 +77,7 @@ def perform(writes: Sequence[Write], ports: Ports, slot: int) -> None:
             ports.write(CONFIG_ADDRESS, 4, address)
             ports.write(CONFIG_DATA + (write.register & 3), 1, write.value)
         elif isinstance(write, Sio):
-            ports.write(SUPERIO_INDEX, 1, write.index)
+            ports.write(SUPERIO_INDEX, 1, write.register)
             ports.write(SUPERIO_DATA, 1, write.value)
         else:
             ports.write(write.port, 1, write.value)

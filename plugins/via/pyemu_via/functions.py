@@ -39,7 +39,10 @@ class ViaFunction(PCIDevice):
     """
 
     vendor_id = VENDOR_VIA
-    properties = (RESET_STYLE, Property("revision", "int", 0, "revision register", 0, 0xFF))
+    properties: ClassVar[tuple[Property, ...]] = (
+        RESET_STYLE,
+        Property("revision", "int", 0, "revision register", 0, 0xFF),
+    )
     volatile: ClassVar[frozenset[str]] = frozenset({"hidden", "isa", "bridge", "irq_out"})
 
     reset_style: str

@@ -8,7 +8,6 @@ but in the configuration space of PCI function 0.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -186,6 +185,3 @@ def layout_686(registers: Registers) -> dict[str, FunctionLayout]:
 def layout_8231(registers: Registers) -> dict[str, FunctionLayout]:
     """Where the functions of a VT8231 are: serial1, parallel, floppy."""
     return _layout(CHIP_8231, registers)
-
-
-Layout = Callable[[Registers], dict[str, FunctionLayout]]

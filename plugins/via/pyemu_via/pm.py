@@ -125,7 +125,12 @@ class ViaPower(ViaFunction):
         self._update_sci()
 
     def post_load(self, version: int) -> None:
+        # Software may have changed the class code, which the check of the identity does not expect.
+        end = REG_CLASS + 3
+        loaded = self.config[REG_CLASS:end]
+        self.config[REG_CLASS:end] = self.config_reset[REG_CLASS:end]
         super().post_load(version)
+        self.config[REG_CLASS:end] = loaded
         self._update_sci()
 
     def config_write(self, register: int, size: int, value: int) -> None:
@@ -141,7 +146,7 @@ class ViaPower(ViaFunction):
 
     def follow(self) -> None:
         super().follow()
-        if self.bus is None:
+        if self.alarm is None:
             return
         pm = self.config[REG_CONTROL] & PM_DECODES
         smbus = self.config[REG_SMBUS_CONTROL] & SMBUS_DECODES
@@ -168,7 +173,7 @@ class ViaPower(ViaFunction):
         return 32 if self.config[REG_CONTROL] & PM_TIMER_32_BITS else 24
 
     def _ticks(self) -> int:
-        return self.bus.clock.now_ns * TIMER_HZ // NS if self.bus is not None else 0
+        return self.bus.clock.now_ns * TIMER_HZ // NS
 
     def _update_sci(self) -> None:
         """Recomputes the timer status, the interrupt and the time of the next change of the timer's top bit."""

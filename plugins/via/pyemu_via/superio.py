@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pyemu import PortioEntry, Property, VMState, vmstate
 from pyemu.chips.superio import PRIORITY_CONFIG, FunctionLayout, RegisterTable, SuperIO
 
-from .layout import PRESET_686, TABLE_686, TABLE_8231, Layout, Registers, layout_686, layout_8231
+from .layout import PRESET_686, TABLE_686, TABLE_8231, Registers, layout_686, layout_8231
 
 if TYPE_CHECKING:
     from pyemu import PortioList
@@ -44,11 +45,15 @@ class ViaSuperIO(SuperIO):
 
     properties = (RESET_STYLE, ROUTING, GATE)
     volatile: ClassVar[frozenset[str]] = SuperIO.volatile | {"bridge", "pair"}
-    layout: ClassVar[Layout]
 
     reset_style: str
     routing: str
     superio_gate: bool
+
+    @staticmethod
+    @abstractmethod
+    def layout(registers: Registers) -> dict[str, FunctionLayout]:
+        """Where the chip's functions are; pure."""
 
     def __init__(self, **properties: Any) -> None:
         self.open = False
