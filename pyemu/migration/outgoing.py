@@ -30,6 +30,8 @@ WINDOW = 0.1
 PART = 0.05
 #: Pages between two looks at the clock while the bandwidth is limited.
 LIMITED_STEP = 64
+#: How many times over RAM is sent at most before a save with a limit of passes stops the guest.
+MAXIMUM_FACTOR = 3
 #: Bandwidths below this many bytes a second mean no limit.
 UNLIMITED_BELOW = 10
 _PROGRESS_INTERVAL = 0.05
@@ -233,8 +235,12 @@ class Outgoing:
         return pending == 0 or pending < self._threshold()
 
     def _passes_exhausted(self) -> bool:
+        """The guest dirties pages as fast as they are written, and somebody waits for the end."""
         limit = self._request.maximum_passes
-        return bool(limit) and self.statistics.dirty_sync_count >= limit
+        sent = (self.statistics.normal + self.statistics.duplicate) * wire.PAGE_SIZE
+        return bool(limit) and (
+            self.statistics.dirty_sync_count >= limit or sent >= MAXIMUM_FACTOR * self.statistics.total
+        )
 
     def _threshold(self) -> float:
         """Bytes that can be sent within the permitted downtime."""

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import queue
 import threading
 
 from pyemu.device import Clock
@@ -58,7 +60,7 @@ class FakeHost:
         self.events = []
         self.ram_changes = 0
         self.failed = None
-        self.lock = threading.RLock()
+        self.guest = None
         if run_state == "running":
             self.clock.start()
 
@@ -76,8 +78,7 @@ class FakeHost:
         return {"board": self.machine_name, "memory": sum(b.used_length for b in self.blocks)}
 
     def call(self, function):
-        with self.lock:
-            return function()
+        return function() if self.guest is None else self.guest.call(function)
 
     def vm_stop(self, state):
         if self.run_state == "running":
@@ -101,3 +102,59 @@ class FakeHost:
 
     def incoming_failed(self, error):
         self.failed = error
+
+
+class Guest(threading.Thread):
+    """The machine thread of a host whose guest writes to RAM, a page at a time, while the machine runs.
+
+    Args:
+        host: whose RAM is written and whose calls are served.
+        step: ``step(n)`` is one thing the guest does, for the *n*-th time.
+    """
+
+    def __init__(self, host, step):
+        super().__init__(name="guest", daemon=True)
+        self.host, self.step = host, step
+        self.count = 0
+        self.calls = queue.SimpleQueue()
+        self.ended = False
+        #: RAM at each stop of the machine.
+        self.pictures = []
+
+    def __enter__(self):
+        self.host.guest = self
+        self.stop, self.host.vm_stop = self.host.vm_stop, self.vm_stop
+        self.start()
+        return self
+
+    def __exit__(self, *exc):
+        self.call(lambda: setattr(self, "ended", True))
+        self.join()
+        self.host.guest, self.host.vm_stop = None, self.stop
+
+    def vm_stop(self, state):
+        # A busy system may not have let this thread do anything since the save began.
+        for _ in range(2 if self.host.run_state == "running" else 0):
+            self.count += 1
+            self.step(self.count)
+        self.stop(state)
+        self.pictures.append([block.array.tobytes() for block in self.host.blocks])
+
+    def call(self, function):
+        future = concurrent.futures.Future()
+        self.calls.put((function, future))
+        return future.result(30)
+
+    def run(self):
+        while not self.ended:
+            running = self.host.run_state == "running"
+            try:
+                function, future = self.calls.get(not running)
+            except queue.Empty:
+                self.count += 1
+                self.step(self.count)
+                continue
+            try:
+                future.set_result(function())
+            except BaseException as error:
+                future.set_exception(error)
