@@ -12,6 +12,8 @@ from setuptools import Extension, setup
 
 CHECKS = os.environ.get("PYEMU_CYTHON_CHECKS") == "1"
 
+SOURCES = ("uc_api.h", "layout.h", "pyemu.h", "_core.pxi", "_deep.pxi", "_tlb.pxi", "_public.pxi", "_run.pxi")
+
 setup(
     ext_modules=cythonize(
         [
@@ -19,7 +21,7 @@ setup(
                 "pyemu_unicorn._engine",
                 ["pyemu_unicorn/_engine.pyx"],
                 include_dirs=["pyemu_unicorn"],
-                depends=["pyemu_unicorn/" + name for name in ("uc_api.h", "layout.h", "pyemu.h")],
+                depends=["pyemu_unicorn/" + name for name in SOURCES],
                 extra_compile_args=["-O2", "-fno-strict-aliasing", "-Wall", "-Wno-unused-function"],
                 libraries=["dl"],
             )

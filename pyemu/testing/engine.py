@@ -19,52 +19,12 @@ from typing import Any
 import pytest
 
 from ..cpu import x86
-from ..cpu.engine import CPUEngine, Exit, ExitReason
+from ..cpu.engine import CPUEngine, Exit
 from ..errors import EngineError
 from . import guests
-from .enginehost import FakeHost, HostRAM, engine_table
+from .enginehost import RAM_SIZE, Guest, HostRAM, acknowledge, engine_table
 
-RAM_SIZE = 2 << 20
 _PATIENCE = 20.0  # seconds until a test says that something is lost; never waited for when all is well
-
-
-class Guest:
-    """A small machine: an engine, its host and RAM from address 0."""
-
-    def __init__(self, create: Callable[[Any], CPUEngine], ram: HostRAM | None = None) -> None:
-        self.host = FakeHost()
-        self.ram = ram if ram is not None else HostRAM(RAM_SIZE)
-        self.engine = create(self.host.capsule)
-        self.engine.map_ram(0, self.ram.size, self.ram.pointer)
-
-    def load(self, code: bytes, registers: dict[str, int], at: int = guests.CODE) -> None:
-        """Puts a program into RAM and the processor at its start."""
-        self.write(at, code)
-        self.write(guests.GDT, guests.GDT_BYTES)
-        self.write(guests.PAGE_TABLES, guests.page_tables())
-        self.engine.set_state(guests.complete(registers))
-
-    def write(self, gpa: int, data: bytes) -> None:
-        """Host writes, as a core makes them."""
-        self.ram[gpa : gpa + len(data)] = data
-        self.engine.invalidate(gpa, len(data))
-
-    def vector(self, number: int, handler: int = guests.HANDLER) -> None:
-        """An entry of the real-mode interrupt table."""
-        self.write(4 * number, handler.to_bytes(4, "little"))
-
-    def run(self, *, kicks: bool = False) -> ExitReason:
-        """Runs to the next exit (with *kicks*: that is no kick) and checks that no handler failed."""
-        while True:
-            reason = self.engine.run()
-            assert self.host.errors == []
-            if reason.exit is not Exit.KICK or not kicks:
-                return reason
-
-    def halt(self) -> None:
-        """Runs until the guest halts."""
-        reason = self.run()
-        assert reason.exit is Exit.HALT, reason
 
 
 class EngineConformance:
@@ -235,7 +195,7 @@ class EngineConformance:
         guest.load(guests.HALT_LOOP, guests.real_mode())
         guest.vector(0x30)
         guest.write(guests.HANDLER, guests.COUNT_IRQ)
-        acks = _acknowledge(guest, 0x30)
+        acks = acknowledge(guest, 0x30)
         guest.halt()
         guest.halt()
         assert guest.engine.get_state()["halted"] == 1
@@ -247,7 +207,7 @@ class EngineConformance:
     def test_interrupt_is_withheld_while_flag_is_clear(self, guest: Guest) -> None:
         guest.vector(0x30)
         guest.write(guests.HANDLER, guests.RECORD_IRQ)
-        acks = _acknowledge(guest, 0x30)
+        acks = acknowledge(guest, 0x30)
         guest.load(guests.OUT_WITH_IRQS_OFF, guests.real_mode())
         guest.host.ports[0x80] = (None, lambda size, value: guest.engine.set_irq(1))
         guest.halt()
@@ -260,7 +220,7 @@ class EngineConformance:
     def test_interrupt_from_a_port_handler_comes_at_the_next_block(self, guest: Guest) -> None:
         guest.vector(0x30)
         guest.write(guests.HANDLER, guests.RECORD_IRQ)
-        acks = _acknowledge(guest, 0x30)
+        acks = acknowledge(guest, 0x30)
         guest.load(guests.OUT_THEN_BLOCK, guests.real_mode())
         guest.host.ports[0x80] = (None, lambda size, value: guest.engine.set_irq(1))
         guest.halt()
@@ -268,7 +228,7 @@ class EngineConformance:
         assert guest.ram[guests.DATA + 4 : guests.DATA + 6] == b"\1\0"  # the handler ran before the block did
 
     def test_lowered_line_is_not_delivered(self, guest: Guest) -> None:
-        acks = _acknowledge(guest, 0x30)
+        acks = acknowledge(guest, 0x30)
         guest.load(b"\xfb\x90\x90\xf4", guests.real_mode())  # sti / nop / nop / hlt
         guest.engine.set_irq(1)
         guest.engine.set_irq(0)
@@ -279,7 +239,7 @@ class EngineConformance:
         # With the interrupt taken between sti and hlt the guest would sleep for ever.
         guest.vector(0x30)
         guest.write(guests.HANDLER, guests.COUNT_IRQ)
-        _acknowledge(guest, 0x30)
+        acknowledge(guest, 0x30)
         guest.load(b"\xfa\x90" + guests.HALT_LOOP, guests.real_mode())
         guest.engine.set_irq(1)
         guest.halt()
@@ -289,7 +249,7 @@ class EngineConformance:
         # Each round raises the line from a port handler and kicks; nothing is lost or doubled.
         guest.vector(0x30)
         guest.write(guests.HANDLER, guests.COUNT_IRQ)
-        acks = _acknowledge(guest, 0x30)
+        acks = acknowledge(guest, 0x30)
         outs: list[int] = []
 
         def out(size: int, value: int) -> None:
@@ -420,7 +380,7 @@ class EngineConformance:
         moves = 0
         while True:
             # Some kicks come from the guest's own writes, so that there are moves, the others at any time.
-            guest.host.ports[0x80] = (None, lambda size, value, kick=guest.engine.kick: kick())
+            guest.host.ports[0x80] = (None, _kicker(guest.engine))
             timer = threading.Timer(0.02, guest.engine.kick)
             timer.start()
             reason = guest.run()
@@ -479,19 +439,10 @@ class EngineConformance:
         assert "\n" not in reason.detail
 
 
-def _acknowledge(guest: Guest, vector: int) -> list[int]:
-    """An interrupt controller with one request: acknowledging lowers the line."""
-    acks: list[int] = []
-
-    def ack() -> int:
-        acks.append(vector)
-        guest.engine.set_irq(0)
-        return vector
-
-    guest.host.irq_ack = ack
-    return acks
-
-
 def _kick_until(engine: CPUEngine, stop: threading.Event, interval: float) -> None:
     while not stop.wait(interval):
         engine.kick()
+
+
+def _kicker(engine: CPUEngine) -> Callable[[int, int], None]:
+    return lambda size, value: engine.kick()

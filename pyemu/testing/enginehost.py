@@ -9,7 +9,12 @@ from __future__ import annotations
 import ctypes
 import mmap
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
+
+from ..cpu.engine import CPUEngine, Exit, ExitReason
+from . import guests
+
+T = TypeVar("T")
 
 _PORT_IN = ctypes.CFUNCTYPE(ctypes.c_uint32, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint)
 _PORT_OUT = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint, ctypes.c_uint32)
@@ -54,6 +59,9 @@ _new_capsule.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
 _capsule_pointer = ctypes.pythonapi.PyCapsule_GetPointer
 _capsule_pointer.restype = ctypes.c_void_p
 _capsule_pointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
+
+
+RAM_SIZE = 2 << 20
 
 
 class HostRAM:
@@ -111,7 +119,7 @@ class FakeHost:
 
     def _port_in(self, opaque: Any, port: int, size: int) -> int:
         read, _ = self.ports.get(port, (None, None))
-        return self._guard(lambda: read(size), -1 >> 0) if read is not None else (1 << 8 * size) - 1
+        return self._guard(lambda: read(size), 0) if read is not None else (1 << 8 * size) - 1
 
     def _port_out(self, opaque: Any, port: int, size: int, value: int) -> None:
         _, write = self.ports.get(port, (None, None))
@@ -130,11 +138,11 @@ class FakeHost:
     def _irq_ack(self, opaque: Any) -> int:
         return self._guard(self.irq_ack, -1)
 
-    def _guard(self, call: Callable[[], Any], otherwise: Any) -> Any:
+    def _guard(self, call: Callable[[], T], otherwise: T) -> T:
         # Nothing can be raised through guest code; tests look at errors.
         try:
             return call()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (whatever it is, it belongs to the test)
             self.errors.append(error)
             return otherwise
 
@@ -142,3 +150,55 @@ class FakeHost:
 def engine_table(capsule: Any) -> _EngineTable:
     """The C table in an engine's capsule, callable from Python."""
     return _EngineTable.from_address(_capsule_pointer(capsule, b"pyemu.cpu_engine"))
+
+
+class Guest:
+    """A small machine: an engine, its host and RAM from address 0."""
+
+    def __init__(self, create: Callable[[Any], CPUEngine], ram: HostRAM | None = None) -> None:
+        self.host = FakeHost()
+        self.ram = ram if ram is not None else HostRAM(RAM_SIZE)
+        self.engine = create(self.host.capsule)
+        self.engine.map_ram(0, self.ram.size, self.ram.pointer)
+
+    def load(self, code: bytes, registers: dict[str, int], at: int = guests.CODE) -> None:
+        """Puts a program into RAM and the processor at its start."""
+        self.write(at, code)
+        self.write(guests.GDT, guests.GDT_BYTES)
+        self.write(guests.PAGE_TABLES, guests.page_tables())
+        self.engine.set_state(guests.complete(registers))
+
+    def write(self, gpa: int, data: bytes) -> None:
+        """Host writes, as a core makes them."""
+        self.ram[gpa : gpa + len(data)] = data
+        self.engine.invalidate(gpa, len(data))
+
+    def vector(self, number: int, handler: int = guests.HANDLER) -> None:
+        """An entry of the real-mode interrupt table."""
+        self.write(4 * number, handler.to_bytes(4, "little"))
+
+    def run(self, *, kicks: bool = False) -> ExitReason:
+        """Runs to the next exit (with *kicks*: that is no kick) and checks that no handler failed."""
+        while True:
+            reason = self.engine.run()
+            assert self.host.errors == []
+            if reason.exit is not Exit.KICK or not kicks:
+                return reason
+
+    def halt(self) -> None:
+        """Runs until the guest halts."""
+        reason = self.run()
+        assert reason.exit is Exit.HALT, reason
+
+
+def acknowledge(guest: Guest, vector: int) -> list[int]:
+    """An interrupt controller with one request: acknowledging lowers the line. Returns what was acknowledged."""
+    acks: list[int] = []
+
+    def ack() -> int:
+        acks.append(vector)
+        guest.engine.set_irq(0)
+        return vector
+
+    guest.host.irq_ack = ack
+    return acks

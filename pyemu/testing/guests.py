@@ -151,6 +151,17 @@ SYSENTER_32 = _("b8341200000f34")
 #: mov [0x5000], esp / mov ax, cs / mov [0x5004], ax / mov ax, ss / mov [0x5006], ax / hlt
 RECORD_SYSENTER = _("892500500000668cc866a304500000668cd066a306500000f4")
 
+#: fxsave64 [0x6000] / sgdt [0x5000] / sidt [0x5010] / str [0x5020] / sldt [0x5022] / mov rbx, dr0
+#: / mov [0x5028], rbx / mov rbx, dr3 / mov [0x5030], rbx / mov rbx, cr2 / mov [0x5038], rbx / mov rbx, cr4
+#: / mov [0x5040], rbx / mov rbx, [fs:0] / mov [0x5048], rbx / mov rsi, 0x4000 / mov rdi, 0x4800 / cld / l: lodsd
+#: / test eax, eax / jz d / mov ecx, eax / rdmsr / stosd / mov eax, edx / stosd / jmp l / d: hlt
+SHOW_STATE = _(
+    "480fae0425006000000f010425005000000f010c25105000000f000c25205000000f000425225000000f21c348891c2528500000"
+    "0f21db48891c25305000000f20d348891c25385000000f20e348891c254050000064488b1c250000000048891c2548500000"
+    "be00400000bf00480000fcad85c0740a89c10f32ab89d0abebf1f4"
+)
+MSR_LIST, MSR_VALUES, FXSAVE_AREA = 0x4000, 0x4800, 0x6000
+
 # -- states ---------------------------------------------------------------------------------------
 
 GDT, IDT, PAGE_TABLES, TSS = 0x8000, 0x9000, 0xA000, 0xE000

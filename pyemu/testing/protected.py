@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
+import random
 import threading
 
 import pytest
 
 from ..cpu.engine import Exit
 from . import guests
-from .engine import Guest, _acknowledge
-from .enginehost import HostRAM
+from .enginehost import Guest, HostRAM, acknowledge
 
 _PSE = 0x10
 _BIG_PAGE = 0x83
@@ -67,9 +67,14 @@ class ProtectedModeConformance:
         guest.load(guests.FOREVER_32, guests.flat_32())
         guest.write(guests.IDT + 8 * 0x30, guests.gate_32(guests.HANDLER))
         guest.write(guests.HANDLER, guests.ACKNOWLEDGE_32)
-        acks = _acknowledge(guest, 0x30)
+        acks = acknowledge(guest, 0x30)
         ends: list[int] = []
-        guest.host.ports[0x20] = (None, lambda size, value: (ends.append(value), guest.engine.kick()))
+
+        def end_of_interrupt(size: int, value: int) -> None:
+            ends.append(value)
+            guest.engine.kick()
+
+        guest.host.ports[0x20] = (None, end_of_interrupt)
         guest.engine.kick()
         guest.run()
         for _ in range(2000):
@@ -186,9 +191,52 @@ class ProtectedModeConformance:
             value = guest.ram.u32(guests.DATA) | guest.ram.u32(guests.DATA + 4) << 32
             assert value == 7 + now - start
 
+    def test_state_is_what_the_guest_sees(self, guest: Guest) -> None:
+        msrs = {
+            "star": 0xC0000081, "lstar": 0xC0000082, "cstar": 0xC0000083, "fmask": 0xC0000084,
+            "kernel_gs_base": 0xC0000102, "sysenter_cs": 0x174, "sysenter_esp": 0x175, "sysenter_eip": 0x176,
+            "pat": 0x277, "mtrr_deftype": 0x2FF,
+        }  # fmt: skip
+        noise = random.Random(1)
+        state = guests.complete(guests.flat_64())
+        state |= {name: noise.getrandbits(32) for name in msrs} | {"pat": 0x0106070000010607, "lstar": 0xFFFF8000 << 32}
+        state |= {"fpu_control": 0x27F, "fpu_status": 5 << 11 | 0x4100, "fpu_tag": 0xA5, "fpu_opcode": 0x123}
+        state |= {"fpu_ip": 0x1234, "fpu_dp": 0x5678, "mxcsr": 0x3FA0, "fpu_registers": noise.randbytes(80)}
+        state |= {"xmm_registers": noise.randbytes(256), "dr0": 0x111122223333, "dr3": 0x44445555, "cr2": 0x6666}
+        state |= {"tr_selector": 0x28, "ldtr_selector": 0x30, "fs_base": guests.FXSAVE_AREA, "cs_base": 0}
+        guest.load(guests.SHOW_STATE, state)
+        guest.write(guests.MSR_LIST, b"".join(n.to_bytes(4, "little") for n in msrs.values()) + bytes(4))
+        guest.halt()
+
+        def number(at: int, size: int) -> int:
+            return int.from_bytes(guest.ram[at : at + size], "little")
+
+        area = guests.FXSAVE_AREA
+        layout = {"fpu_control": (0, 2), "fpu_status": (2, 2), "fpu_tag": (4, 1), "mxcsr": (24, 4)}
+        assert {name: number(area + at, size) for name, (at, size) in layout.items()} == {
+            name: state[name] for name in layout
+        }
+        stack = b"".join(guest.ram[area + 32 + 16 * i : area + 42 + 16 * i] for i in range(8))
+        assert stack == state["fpu_registers"]
+        assert guest.ram[area + 160 : area + 416] == state["xmm_registers"]
+        seen = {name: number(guests.MSR_VALUES + 8 * i, 8) for i, name in enumerate(msrs)}
+        assert seen == {name: state[name] for name in msrs}
+        data = guests.DATA
+        assert (number(data, 2), number(data + 2, 8)) == (state["gdtr_limit"], state["gdtr_base"])
+        assert (number(data + 16, 2), number(data + 18, 8)) == (state["idtr_limit"], state["idtr_base"])
+        assert (number(data + 32, 2), number(data + 34, 2)) == (0x28, 0x30)
+        assert [number(data + at, 8) for at in (40, 48, 56, 64)] == [
+            state[name] for name in ("dr0", "dr3", "cr2", "cr4")
+        ]
+        assert number(data + 72, 8) == number(area, 8)  # through FS
+        after = guest.engine.get_state()
+        changed = {"rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rip", "rflags", "halted"}
+        assert {name for name in state if after[name] != state[name]} <= changed
+
     def test_syscall(self, guest: Guest) -> None:
-        guest.load(guests.SYSCALL, guests.flat_64(guests.CALLED, ring=3) | {
-            "star": 0x10 << 32, "lstar": guests.HANDLER, "fmask": 0x200, "rflags": 0x202}, at=guests.CALLED)  # fmt: skip
+        state = guests.flat_64(guests.CALLED, ring=3) | {"rflags": 0x202}
+        state |= {"star": 0x10 << 32, "lstar": guests.HANDLER, "fmask": 0x200}
+        guest.load(guests.SYSCALL, state, at=guests.CALLED)
         guest.write(guests.HANDLER, guests.RECORD_SYSCALL)
         guest.halt()
         data = guest.ram[guests.DATA : guests.DATA + 26]
@@ -217,7 +265,12 @@ class ProtectedModeConformance:
     def test_user_code_and_ports(self, guest: Guest, bitmap: bytes, iopl: int, allowed: bool) -> None:
         # HLT faults there in any case; what counts is whether IN did before it.
         reads: list[int] = []
-        guest.host.ports[0x80] = (lambda size: reads.append(size) or 0x5A, None)
+
+        def port_in(size: int) -> int:
+            reads.append(size)
+            return 0x5A
+
+        guest.host.ports[0x80] = (port_in, None)
         task = guests.task_64(bitmap)
         state = guests.flat_64(guests.CALLED, ring=3) | {"rflags": 2 | iopl << 12}
         state |= {"tr_base": guests.TSS, "tr_limit": len(task) - 1, "tr_selector": 0x28, "tr_flags": 0x8B00}

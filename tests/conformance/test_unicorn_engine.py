@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from pyemu_unicorn.engine import UnicornEngine
+
 from pyemu.testing.engine import EngineConformance
 from pyemu.testing.protected import ProtectedModeConformance
-from pyemu_unicorn.engine import UnicornEngine
 
 
 class TestDeep(EngineConformance, ProtectedModeConformance):
