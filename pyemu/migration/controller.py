@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ..errors import MigrationError, PyemuError
+from ..memory import DirtySource, select_dirty_source
 from .backend import MigrationBackend
 from .capabilities import Backends
 from .channel import ChannelType, OutputChannel, PluginSource, parse_uri
@@ -19,7 +20,7 @@ from .channels import FileChannel, FileOutput
 from .configuration import Configuration
 from .host import MigrationHost
 from .incoming import Incoming, IncomingRequest
-from .outgoing import DirtySource, Outgoing, OutgoingRequest
+from .outgoing import Outgoing, OutgoingRequest
 from .parameters import Parameters
 from .sections import settled
 from .statistics import ProgressCallback, Statistics
@@ -145,10 +146,14 @@ class MigrationController:
         """The dirty source in use; the first call probes what this system offers."""
         with self._lock:
             if self._dirty_source is None:
-                from ..memory import select_dirty_source
-
                 self._dirty_source = select_dirty_source()
             return self._dirty_source
+
+    def use_dirty_source(self, source: DirtySource) -> None:
+        """Uses another dirty source than the best one of this system."""
+        with self._lock:
+            self._refuse_while_active()
+            self._dirty_source = source
 
     def query(self) -> dict[str, Any]:
         """The answer to ``query-migrate``."""

@@ -5,14 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from ..device import Clock
 from ..device.vmstate import VMState
 from ..errors import MigrationError
-
-if TYPE_CHECKING:
-    from ..memory import RAMBlock
+from ..memory import RAMBlock
 
 T = TypeVar("T")
 

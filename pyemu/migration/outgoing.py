@@ -6,8 +6,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
+from ..errors import MemoryMapError, MigrationError
+from ..memory import DirtySource, RAMBlock
 from . import wire
 from .backend import MigrationBackend, PageSink, SaveContext
 from .channel import OutputChannel
@@ -15,12 +17,10 @@ from .configuration import Configuration
 from .description import write_description
 from .framing import StreamWriter
 from .host import MigrationHost
+from .pages import MemoryView
 from .ram import RamWriter
 from .sections import encode_sections, write_sections
 from .statistics import Progress, ProgressCallback, Statistics
-
-if TYPE_CHECKING:
-    from ..memory import RAMBlock
 
 #: Name of the dirty bitmap of each block that belongs to migration.
 DIRTY_CLIENT = "migration"
@@ -35,19 +35,6 @@ MAXIMUM_FACTOR = 3
 #: Bandwidths below this many bytes a second mean no limit.
 UNLIMITED_BELOW = 10
 _PROGRESS_INTERVAL = 0.05
-
-
-class DirtySource(Protocol):
-    """What finds the pages that the guest writes; see :func:`pyemu.memory.select_dirty_source`."""
-
-    name: str
-    reason: str
-
-    def start(self, blocks: Sequence[RAMBlock]) -> None: ...
-
-    def sync(self) -> int: ...
-
-    def stop(self) -> None: ...
 
 
 class Control(Protocol):
@@ -197,8 +184,16 @@ class Outgoing:
             self._all_dirty()
 
     def _track(self) -> None:
-        self._source = self._control.dirty_source()
-        self._source.start(self._blocks)
+        source = self._control.dirty_source()
+        try:
+            source.start(self._blocks)
+        except MemoryMapError as error:
+            raise MigrationError(f"cannot find out what the guest writes: {error}") from error
+        self._source = source
+        # A source that compares RAM with a copy must have the copy sent: what it shows is what it reported.
+        pointers = {block.idstr: block.pointer for block in self._blocks}
+        views = {block.idstr: MemoryView(block, source.data(block)) for block in self._blocks}
+        self._ram.read_from({name: view for name, view in views.items() if view.pointer != pointers[name]})
         # After the source has begun: a page sent from here on is known to be dirtied again.
         self._all_dirty()
 

@@ -33,6 +33,7 @@ __all__ = [
     "Bits",
     "BlockLike",
     "Memory",
+    "MemoryView",
     "PageCount",
     "Runs",
     "as_runs",
@@ -85,6 +86,31 @@ class Memory(BlockLike, Protocol):
 
     @property
     def array(self) -> npt.NDArray[np.uint8]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryView:
+    """The bytes of a block in another place: the copy that a dirty source compares with."""
+
+    block: BlockLike
+    array: npt.NDArray[np.uint8]
+    backing: str = "copy"
+
+    @property
+    def idstr(self) -> str:
+        return self.block.idstr
+
+    @property
+    def used_length(self) -> int:
+        return self.block.used_length
+
+    @property
+    def page_size(self) -> int:
+        return self.block.page_size
+
+    @property
+    def pointer(self) -> int:
+        return self.array.ctypes.data
 
 
 @dataclass(slots=True)

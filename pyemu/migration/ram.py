@@ -41,6 +41,7 @@ class RamWriter:
         self._blocks = sorted(blocks, key=lambda item: -item[0].used_length)
         self._stream = stream
         self._sink = sink
+        self._views: dict[str, Memory] = {}
         self._at = 0
         self._page = 0
         self.rounds = 0
@@ -55,6 +56,10 @@ class RamWriter:
     def total(self) -> int:
         """Bytes of all blocks."""
         return sum(block.used_length for block, _ in self._blocks)
+
+    def read_from(self, views: Mapping[str, Memory]) -> None:
+        """Where pages are read from now on, by block name, where that is not the block itself."""
+        self._views = dict(views)
 
     def pending(self) -> int:
         """Dirty pages."""
@@ -100,7 +105,7 @@ class RamWriter:
             block, bits = self._blocks[self._at]
             runs, self._page = take_runs(bits, page_count(block), self._page, limit)
             if len(runs):
-                self._sink.submit(block, runs)
+                self._sink.submit(self._views.get(block.idstr, block), runs)
                 return True
             self._page = 0
             self._at += 1

@@ -150,7 +150,7 @@ def test_ours_saved_live_loads_there(plugins, qemu, folder, kind):
     controller = MigrationController(host, plugins)
     configure(controller, kind)
     controller.set_parameters({"max-bandwidth": 100 << 20, "downtime-limit": 50})
-    controller._dirty_source = FakeSource()
+    controller.use_dirty_source(FakeSource())
 
     def step(n):
         # Few enough pages that the save comes to an end.

@@ -45,6 +45,9 @@ class FakeSource:
         self.syncs += 1
         return 0
 
+    def data(self, block):
+        return block.array
+
     def stop(self):
         self.stopped += 1
 

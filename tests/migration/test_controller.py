@@ -33,7 +33,7 @@ def test_events_of_a_stopped_machine(controller, tmp_path):
 def test_events_of_a_running_machine(controller, tmp_path):
     host = FakeHost(run_state="running")
     made = controller(host)
-    made._dirty_source = FakeSource()
+    made.use_dirty_source(FakeSource())
     made.migrate(f"file:{tmp_path}/x")
     assert made.wait(10) == "completed"
     assert statuses(host) == ["setup", 1, "active", 2, "STOP", "device", 3, "completed"]
@@ -51,7 +51,7 @@ def test_events_only_with_their_capability(controller, tmp_path):
 def test_save_that_lets_the_guest_run_on(controller, tmp_path):
     host = FakeHost(run_state="running")
     made = controller(host)
-    made._dirty_source = FakeSource()
+    made.use_dirty_source(FakeSource())
     made.migrate_file(tmp_path / "x")
     assert statuses(host) == ["setup", 1, "active", 2, "STOP", "device", 3, "RESUME", "completed"]
     assert host.run_state == "running"
@@ -60,7 +60,7 @@ def test_save_that_lets_the_guest_run_on(controller, tmp_path):
 def test_events_of_a_destination(controller, tmp_path):
     source = FakeHost(run_state="running")
     made = controller(source)
-    made._dirty_source = FakeSource()
+    made.use_dirty_source(FakeSource())
     made.migrate_file(tmp_path / "x")
     target = FakeHost(run_state="inmigrate")
     incoming = controller(target)
@@ -320,7 +320,8 @@ def test_cancelled_migrations_leave_machine_and_files_alone(controller, filled, 
     path.write_bytes(b"old")
     host = filled(blocks=BIG, run_state="running")
     made = controller(host, kind, **{"max-bandwidth": 1 << 20})
-    made._dirty_source = tracker = FakeSource()
+    tracker = FakeSource()
+    made.use_dirty_source(tracker)
     host.events.clear()
     sent = threading.Event()
     made.migrate(f"file:{path}", progress=lambda p: p.transferred_bytes > 100000 and sent.set())
@@ -342,7 +343,7 @@ def test_cancelled_migrations_leave_machine_and_files_alone(controller, filled, 
 def test_cancelling_a_paused_switchover_lets_the_guest_run(controller, tmp_path):
     host = FakeHost(run_state="running")
     made = controller(host)
-    made._dirty_source = FakeSource()
+    made.use_dirty_source(FakeSource())
     made.set_capabilities({"pause-before-switchover": True})
     waiting = threading.Event()
     emit = host.emit
@@ -399,7 +400,7 @@ def test_progress_that_raises_ends_the_migration(controller, filled, tmp_path):
 def test_full_disk(controller, filled, tmp_path, kind):
     host = filled(blocks=BIG, run_state="running")
     made = controller(host, kind)
-    made._dirty_source = FakeSource()
+    made.use_dirty_source(FakeSource())
     (tmp_path / "x").write_bytes(b"old")
     # The limit makes writes fail at a place of our choosing, as a full disk does.
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -421,7 +422,7 @@ def test_failure_at_the_very_end_restores_the_run_state(controller, tmp_path):
     for state in ("running", "paused"):
         host = FakeHost(run_state=state)
         made = controller(host)
-        made._dirty_source = FakeSource()
+        made.use_dirty_source(FakeSource())
         host.chips[0].count = 70000  # does not fit its declaration
         with pytest.raises(MigrationError, match="chip: field count=70000 does not fit"):
             made.migrate(f"file:{tmp_path}/x", blocking=True)

@@ -8,6 +8,9 @@ import pytest
 from migration.conftest import KINDS
 from migration.fakehost import FakeHost, FakeSource, Guest
 
+from pyemu.errors import ConfigError
+from pyemu.memory import select_dirty_source
+
 BLOCKS = (("ram", 4 << 20), ("vga.vram", 77 * 4096), ("tiny", 4096))
 
 
@@ -60,7 +63,7 @@ def test_mapped_files_are_the_same_whoever_wrote_them(controller, filled, tmp_pa
 def test_run_state_comes_back(controller, tmp_path, state, autostart, expected):
     source = FakeHost(BLOCKS, run_state=state)
     made = controller(source)
-    made._dirty_source = FakeSource()
+    made.use_dirty_source(FakeSource())
     made.migrate_file(tmp_path / "x")
     assert source.run_state == state
     assert load(controller, "stream", tmp_path / "x", autostart=autostart).run_state == expected
@@ -92,7 +95,8 @@ def test_live_save_is_a_picture_of_one_moment(controller, filled, tmp_path, kind
     source = filled(blocks=BLOCKS, run_state="running")
     block = source.blocks[0]
     made = controller(source, kind, **{"max-bandwidth": 60 << 20, "downtime-limit": 20})
-    made._dirty_source = tracker = FakeSource()
+    tracker = FakeSource()
+    made.use_dirty_source(tracker)
 
     def step(n):
         # Some pages turn zero again.
@@ -115,10 +119,39 @@ def test_live_save_is_a_picture_of_one_moment(controller, filled, tmp_path, kind
     assert all(not b.dirty_clients for b in source.blocks)
 
 
+@pytest.mark.parametrize("kind", ["stream", "mapped-multifd"])
+@pytest.mark.parametrize("name", ["uffd", "compare"])
+def test_writes_that_nobody_reports_are_found(controller, filled, tmp_path, name, kind):
+    """The guest writes through plain host memory, changes pages and changes them back."""
+    try:
+        tracker = select_dirty_source(name)
+    except ConfigError as error:
+        pytest.skip(str(error))
+    source = filled(blocks=BLOCKS, run_state="running")
+    arrays = [b.array for b in source.blocks]
+    original = [a.copy() for a in arrays]
+    made = controller(source, kind, **{"max-bandwidth": 60 << 20, "downtime-limit": 5})
+    made.use_dirty_source(tracker)
+
+    def step(n):
+        for array, before in zip(arrays, original, strict=True):
+            at = n * 4099 % len(array)
+            array[at] = n % 256
+            back = (n - 3) * 4099 % len(array)
+            array[back] = before[back]
+
+    with Guest(source, step) as guest:
+        made.migrate_file(tmp_path / "x")
+    assert made.dirty_source_name == name
+    target = load(controller, kind, tmp_path / "x")
+    assert [b.array.tobytes() for b in target.blocks] == guest.pictures[0]
+
+
 def test_guest_that_starts_during_a_save_is_noticed(controller, filled, tmp_path):
     source = filled(blocks=BLOCKS)
     made = controller(source, "mapped")
-    made._dirty_source = tracker = FakeSource()
+    tracker = FakeSource()
+    made.use_dirty_source(tracker)
     block = source.blocks[0]
 
     def progress(p):
@@ -137,7 +170,7 @@ def test_pages_that_turned_zero_leave_no_bytes_behind(controller, filled, tmp_pa
     source = filled(blocks=BLOCKS, run_state="running")
     block = source.blocks[0]
     made = controller(source, "mapped", **{"max-bandwidth": 20 << 20})
-    made._dirty_source = FakeSource()
+    made.use_dirty_source(FakeSource())
     secret = b"a secret of the guest "
     block.write(0, secret * 100)
 
@@ -164,7 +197,8 @@ def test_guest_that_never_calms_down_is_stopped_in_the_end(controller, filled, t
             block = source.blocks[0]
             block.mark_dirty(0, int(block.used_length * dirty))
 
-    made._dirty_source = busy = Busy()
+    busy = Busy()
+    made.use_dirty_source(busy)
     made.migrate_file(tmp_path / "x")
     assert low <= busy.syncs <= high
     assert same(source, load(controller, "mapped", tmp_path / "x"))
