@@ -26,6 +26,7 @@ from ..device import (
     open_chardev,
     open_drive,
 )
+from ..device.block import assign_indexes
 from ..device._cpuhost import make_cpu_host
 from ..device._cpupin import cpu_interrupt_line
 from ..device.properties import parse_properties, parse_size
@@ -276,7 +277,7 @@ class Machine:
 
     def drives(self, interface: str) -> list[BlockBackend]:
         """The user's drives on *interface* (``ide``, ``floppy``), by index."""
-        return sorted((d for d in self._drives if d.interface == interface), key=lambda d: d.index)
+        return sorted((d for d in self._drives if d.interface == interface), key=lambda d: d.index or 0)
 
     def connect_cpu_interrupt(self, pic: Any) -> None:
         """Makes *pic* the processor's interrupt controller: its ``intr`` pin and its acknowledge cycle."""
