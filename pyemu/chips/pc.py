@@ -37,8 +37,8 @@ CONVENTIONAL_END = 0xA0000
 UPPER_START = 0xC0000
 #: RAM beyond this address continues above 4 GiB, leaving room for PCI and the BIOS.
 LOW_RAM_END = 0xE0000000
-#: How much of the end of a BIOS image is copied below 1 MiB.
-BIOS_SHADOW = 0x20000
+#: How much of the end of a BIOS image is copied below 1 MiB: as much as fits, since SeaBIOS starts from there.
+BIOS_SHADOW = MIB - UPPER_START
 MAX_BIOS = 16 * MIB
 
 CMOS_FLOPPY, CMOS_EQUIPMENT = 0x10, 0x14

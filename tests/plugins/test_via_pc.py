@@ -298,6 +298,23 @@ def test_usb_reset_and_halted_bit(board):
     assert (board.inb(0xE000, 2), board.inb(0xE002, 2), board.inb(0xE00C)) == (0, 0x20, 0x40)
 
 
+def test_usb_frames_count_milliseconds_while_running(board):
+    board.set_cfg(2, 0x20, 0xE000, 4)
+    board.set_cfg(2, 0x04, 1)
+    board.step(5_000_000)
+    assert board.inb(0xE006, 2) == 0
+    board.outb(0xE006, 0x7FE, 2)
+    board.outb(0xE000, 0x01, 2)
+    board.step(1_500_000)
+    board.outb(0xE004, 0x0F, 2)
+    assert board.inb(0xE006, 2) == 0x7FF
+    board.step(1_500_000)
+    assert board.inb(0xE006, 2) == 1
+    board.outb(0xE000, 0x00, 2)
+    board.step(5_000_000)
+    assert board.inb(0xE006, 2) == 1
+
+
 # -- firmware stand-in --------------------------------------------------------------------------------
 
 
@@ -318,6 +335,15 @@ def test_the_set_up_of_a_direct_kernel_start_leaves_a_pc(any_board):
     board.outb(0x3FC, 0x0B)
     board.outb(0x3F9, 0x02)
     assert 4 in board.requests()
+
+
+def test_the_board_can_be_asked_to_set_the_chip_up_always():
+    with Board("via-pc", firmware="always") as board:
+        assert board.inb(0x3FD) == 0x60
+        open_sio(board)
+        board.sio(0xE2, 0x03)
+        board.machine.reset()
+        assert board.inb(0x3FD) == 0x60
 
 
 def test_without_a_kernel_the_chip_stays_as_it_was_reset(board):

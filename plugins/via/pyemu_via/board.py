@@ -79,7 +79,8 @@ def build(
         superio.attach(name, function)
         machine.add_device(function, core.isa)
     bridge.wire(core.isa, superio, functions)
-    if firmware == "auto" and machine.kernel is not None and machine.bios is None:
+    direct_start = machine.kernel is not None and machine.bios is None
+    if firmware == "always" or (firmware == "auto" and direct_start):
         machine.on_reset(lambda: perform(model.setup, machine.ports, SLOT))
 
 

@@ -9,7 +9,7 @@ from pyemu import IRQOut, ISABus, PCIDevice, Property, vmstate
 from pyemu.chips.superio import legal_irq
 from pyemu.device import VMState, pci_state
 
-from .registers import Block
+from .registers import Block, touches
 from .superio import RESET_STYLE
 
 if TYPE_CHECKING:
@@ -105,6 +105,8 @@ class ViaFunction(PCIDevice):
 UHCI_COMMAND, UHCI_STATUS, UHCI_INTERRUPTS, UHCI_FRAME = 0x00, 0x02, 0x04, 0x06
 UHCI_LIST, UHCI_SOF, UHCI_PORTS = 0x08, 0x0C, (0x10, 0x12)
 UHCI_RUN, UHCI_RESET = 0x01, 0x02
+UHCI_FRAME_MASK = 0x07FF
+FRAME_NS = 1_000_000
 UHCI_HALTED = 0x20
 
 
@@ -114,7 +116,9 @@ class ViaUSB(ViaFunction):
     type_name = "via-uhci"
     device_id = 0x3038
     class_code = 0x0C0300
-    vmstate: ClassVar[VMState] = pci_state("via-uhci", vmstate.buffer("registers.data", 32))
+    vmstate: ClassVar[VMState] = pci_state(
+        "via-uhci", vmstate.buffer("registers.data", 32), vmstate.int64("frame_origin")
+    )
 
     def __init__(self, **properties: Any) -> None:
         super().__init__(**properties)
@@ -128,30 +132,49 @@ class ViaUSB(ViaFunction):
         self.define(0x6A, 1, 0x01, wmask=0xFF)
         self.define(0x80, 4, 0x00020001)
         self.define(0xC0, 2, 0x2000, wmask=0xFFFF)
+        #: Guest time at which the running frame counter was 0.
+        self.frame_origin = 0
         self.registers = Block(32)
         self.registers.define(UHCI_COMMAND, 2, wmask=0x00FF)
         self.registers.define(UHCI_STATUS, 2, UHCI_HALTED, w1c=0x001F)
         self.registers.define(UHCI_INTERRUPTS, 2, wmask=0x000F)
-        self.registers.define(UHCI_FRAME, 2, wmask=0x07FF)
+        self.registers.define(UHCI_FRAME, 2, wmask=UHCI_FRAME_MASK)
         self.registers.define(UHCI_LIST, 4, wmask=0xFFFFF000)
         self.registers.define(UHCI_SOF, 1, 0x40, wmask=0x7F)
         for port in UHCI_PORTS:
             # Bit 7 always reads 1. With nothing attached neither connect (0) nor enable (2) can be set.
             self.registers.define(port, 2, 0x0080, wmask=0x1240, w1c=0x000A)
-        self.register_bar(4, self.registers.table(write=self._write), 32, "io")
+        self.register_bar(4, self.registers.table(self._read, self._write), 32, "io")
 
     def reset(self) -> None:
         self.registers.reset()
+        self.frame_origin = 0
         super().reset()
 
+    def _running(self) -> bool:
+        return bool(self.registers.data[UHCI_COMMAND] & UHCI_RUN)
+
+    def _count_frames(self) -> None:
+        """Brings the frame number up to date: it counts milliseconds while the controller runs."""
+        if self._running():
+            frames = (self.bus.clock.now_ns - self.frame_origin) // FRAME_NS
+            self.registers.put(UHCI_FRAME, 2, frames & UHCI_FRAME_MASK)
+
+    def _read(self, offset: int, size: int) -> int:
+        self._count_frames()
+        return self.registers.get(offset, size)
+
     def _write(self, offset: int, size: int, value: int) -> None:
+        self._count_frames()
+        was_running = self._running()
         self.registers.write(offset, size, value)
-        command = self.registers.get(UHCI_COMMAND, 2)
-        if command & UHCI_RESET:
+        if self.registers.data[UHCI_COMMAND] & UHCI_RESET:
             self.registers.reset()
             return
+        if touches(offset, size, UHCI_FRAME, 2) or not was_running:
+            self.frame_origin = self.bus.clock.now_ns - self.registers.get(UHCI_FRAME, 2) * FRAME_NS
         status = self.registers.get(UHCI_STATUS, 2) & ~UHCI_HALTED
-        self.registers.put(UHCI_STATUS, 2, status | (0 if command & UHCI_RUN else UHCI_HALTED))
+        self.registers.put(UHCI_STATUS, 2, status | (0 if self._running() else UHCI_HALTED))
 
 
 class ViaAudio(ViaFunction):

@@ -31,8 +31,9 @@ def pyemu_boards() -> Iterator[Board]:
             Property("superio-gate", "bool", False, "SuperI/O functions need the chip's enable bit"),
             Property(
                 "firmware", "choice", "auto",
-                "auto: a directly started kernel finds the chip set up as firmware leaves it; none: as after a reset",
-                choices=("auto", "none"),
+                "who sets the chip up as a PC: auto: the board, for a kernel that is started directly;"
+                " always: the board, also for a BIOS that does not know the chip; none: nobody",
+                choices=("auto", "always", "none"),
             ),
             Property(
                 "wide-access", "choice", "lanes", "accesses wider than a port: byte lanes, or as QEMU does",
