@@ -11,6 +11,9 @@ The core writes frames, sections and the block list, finds the dirty pages and h
   :meth:`PageSink.place`, a carrier may call it from threads of its own.
 """
 
+# Most hooks here are for those that need them; doing nothing is what they do for the others.
+# ruff: noqa: B024, B027
+
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
@@ -85,7 +88,7 @@ class PageSink(ABC):
         self.channel_bytes = 0
 
     def block_header(self, block: Memory) -> None:
-        """Writes to the main stream what follows the block's entry in the list. Called once a block, before any page."""
+        """Writes to the main stream what follows the block's entry in the list; called before any page."""
 
     def list_end(self) -> None:
         """The block list is complete; records may be written before its end mark."""

@@ -15,18 +15,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ._pages import (
-    clear_pages,
-    count_bits,
-    punch_hole,
-    read_pages,
-    runs_of,
-    select_simd,
-    simd,
-    take_runs,
-    write_pages,
-    zero_flags,
-)
+from ._pages import clear_pages, punch_hole, read_pages, select_simd, simd, write_pages, zero_flags
+from ._runs import count_bits, runs_of, take_runs
 from .faults import load_fault, read_fault, write_fault
 
 __all__ = [

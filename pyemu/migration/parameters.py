@@ -51,7 +51,7 @@ class Parameter:
             word = {bool: "boolean", str: "string"}[kind]
             text = f"Invalid parameter type for '{self.name}', expected: {word}"
             raise MigrationError(f"{text}, not {value!r}", desc=text)
-        if kind is int and not self.minimum <= value <= self.maximum:
+        if type(value) is int and not self.minimum <= value <= self.maximum:
             # The wire name has dashes, this message has underscores; clients look for the latter.
             wanted = self.expects or f"a value between {self.minimum} and {self.maximum}"
             text = f"Parameter '{self.name.replace('-', '_')}' expects {wanted}"

@@ -20,7 +20,13 @@ class Chip:
         "chip",
         version=3,
         minimum_version=2,
-        fields=(uint8("index"), uint16("count", limit=1000), uint32("regs", 4), buffer("fifo", 16), uint8("new", since=3)),
+        fields=(
+            uint8("index"),
+            uint16("count", limit=1000),
+            uint32("regs", 4),
+            buffer("fifo", 16),
+            uint8("new", since=3),
+        ),
     )
 
     def __init__(self):
@@ -159,5 +165,5 @@ class Guest(threading.Thread):
                 continue
             try:
                 future.set_result(function())
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - raised again in the calling thread
                 future.set_exception(error)

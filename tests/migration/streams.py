@@ -102,13 +102,23 @@ DESCRIPTION = {
     "configuration": {},
     "page_size": PAGE,
     "devices": [
-        {"name": "timer", "instance_id": 0, "vmsd_name": "timer", "version": 2, "fields": [_field("all", "buffer", 24)]},
+        {
+            "name": "timer",
+            "instance_id": 0,
+            "vmsd_name": "timer",
+            "version": 2,
+            "fields": [_field("all", "buffer", 24)],
+        },
         {
             "name": "chip",
             "instance_id": 0,
             "vmsd_name": "chip",
             "version": 3,
-            "fields": [_field("head", "buffer", 3), _field("regs", "uint32", 4, array_len=4), _field("x", "buffer", 17)],
+            "fields": [
+                _field("head", "buffer", 3),
+                _field("regs", "uint32", 4, array_len=4),
+                _field("x", "buffer", 17),
+            ],
         },
         {
             "name": "globalstate",

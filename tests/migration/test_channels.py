@@ -136,7 +136,7 @@ def test_places_that_cannot_be_written(path, message):
 def test_places_that_cannot_be_read(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", tmp_path, "/dev/null"):
-        with pytest.raises(MigrationError, match="not a regular file|Is a directory"):
+        with pytest.raises(MigrationError, match=r"not a regular file|Is a directory"):
             FileInput(str(path))
     with pytest.raises(MigrationError, match="No such file"):
         FileInput(str(tmp_path / "x"))

@@ -270,7 +270,7 @@ def test_a_backend_that_is_not_there_is_an_unknown_capability(plugins):
 
     made = MigrationController(FakeHost(), Without())
     assert "mapped-ram" not in made.capabilities
-    with pytest.raises(MigrationError, match="'mapped-ram' is not supported: backend mapped-ram: its plugin is blocked"):
+    with pytest.raises(MigrationError, match=r"'mapped-ram' is not supported: .* its plugin is blocked"):
         made.set_capabilities({"mapped-ram": True})
     assert "direct-io" not in made.parameters
 
@@ -433,7 +433,7 @@ def test_failure_at_the_very_end_restores_the_run_state(controller, tmp_path):
 def test_device_that_raises_is_named(controller, tmp_path):
     host = FakeHost()
     host.chips[0].regs = None
-    with pytest.raises(MigrationError, match="cannot save the state of 'chip' 0|field regs"):
+    with pytest.raises(MigrationError, match=r"cannot save the state of 'chip' 0|field regs"):
         controller(host).migrate_file(tmp_path / "x")
 
 

@@ -77,7 +77,7 @@ CASES = [
     (S, {"machine": b"no\0e"}, "cannot be printed"),
     (S, {"machine_length": u32(0xFFFFFFFF)}, "machine type name of 4294967295 bytes is over the limit"),
     (S, {"machine": b"none" + CAPS + u32(1) + counted("xyzzy")}, "Received unknown capability xyzzy"),
-    (S, {"machine": b"none" + CAPS + u32(1) + counted("mapped-ram")}, "mapped-ram is off, but received capability is on"),
+    (S, {"machine": b"none" + CAPS + u32(1) + counted("mapped-ram")}, "mapped-ram is off, but received"),
     (S, {"machine": b"none" + CAPS + u32(1) + counted("x-ignore-shared")}, "x-ignore-shared is off, but"),
     (M, {"caps_count": u32(0), "cap_mapped_ram": b""}, "mapped-ram is on, but received capability is off"),
     (M, {"caps_count": u32(1 << 31)}, "2147483648 names are over the limit"),

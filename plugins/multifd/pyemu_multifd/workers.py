@@ -39,7 +39,7 @@ class Workers:
                 if self._error is None:
                     job()
             # Kept for the thread that gave the job; it is raised there, whatever it is.
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001
                 self._error = self._error or error
             finally:
                 self._jobs.task_done()

@@ -149,7 +149,7 @@ class StreamingSource(PageSource):
     def _one_page(self, block: BlockLike, offset: int) -> None:
         size = block.page_size
         if self._into_memory:
-            self._stream.read_into(memoryview(_memory(block).array)[offset : offset + size])
+            self._stream.read_into(_memory(block).array[offset : offset + size].data)
         else:
             self._note(block, np.array([offset // size]), np.array([self._stream.position]))
             self._stream.skip(size)
