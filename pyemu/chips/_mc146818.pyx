@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: MIT
 """The real-time clock's registers. Guests poll it to find the end of an update, and read the bytes one by one.
 
-The time is not counted: it is the machine's clock plus an offset, broken down into the registers
-when somebody looks. Setting the clock changes the offset.
+The time is not counted: a second of the calendar is tied to a nanosecond of the machine's clock, and the
+present time is broken down into the registers when somebody looks. Likewise the flags: they are set
+for everything that happened since the last look. A timer runs only for an interrupt that is enabled.
 
 None of the ``noexcept nogil`` functions can fail: they do arithmetic on bytes of a buffer whose size is
-fixed, drive a pin, or arm a timer with a deadline that is not negative.
+fixed, drive a pin, or arm a timer with a deadline in the future. A loaded state is checked for times that
+would leave 64 bits.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint64_t
@@ -40,6 +42,7 @@ cdef enum:
     B_PIE = 0x40
     B_AIE = 0x20
     B_UIE = 0x10
+    B_SQUARE = 0x08
     B_BINARY = 0x04
     B_24H = 0x02
     C_IRQ = 0x80
@@ -51,12 +54,10 @@ cdef enum:
     ANY = 0xC0                  # alarm bytes from here on match everything
 
 cdef int64_t SECOND = 1000000000
-cdef int64_t UIP_NS = 244000    # data sheet: the update begins 244 us after UIP rose
 cdef int64_t DAY_SECONDS = 86400
-cdef int64_t LIMIT = 9000000000000000000
-# 0000-03-01 to 9999-12-31, what the two year registers can say, as seconds since 1970.
-cdef int64_t FIRST = -62162035200
-cdef int64_t LAST = 253402300799
+cdef int64_t CRYSTAL_HZ = 32768
+# UIP rises 244 us before the update, which takes 1984 us; the new time is there when UIP falls.
+cdef int64_t UIP_NS = 244000 + 1984000
 
 
 cdef inline int64_t _floor(int64_t value, int64_t by) noexcept nogil:
@@ -77,42 +78,63 @@ cdef int64_t _days(int64_t year, int64_t month, int64_t day) noexcept nogil:
     return era * 146097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719468
 
 
-cdef class RTCCore:
-    """An MC146818 with 128 bytes."""
+# The bytes that count, as opposed to alarms, control and memory.
+cdef inline bint _shows_time(unsigned index) noexcept nogil:
+    if index <= HOURS_ALARM:
+        return not index & 1
+    return index <= YEAR or index == CENTURY
 
-    cdef public bytearray cmos
-    cdef uint8_t *mem
+
+cdef class RTCCore:
+    """An MC146818 with 128 bytes.
+
+    Attributes:
+        cmos: the bytes. Those of the time are up to date only while the clock is halted.
+        index: the selected byte.
+        base_second: seconds since 1970, of the time shown, at guest time :attr:`base_ns`.
+        base_ns: a guest time at which a second begins.
+        weekday_shift: by how much the guest's day of the week differs from the calendar's.
+        seen_ns: guest time up to which the flags account for what happened.
+    """
+
+    cdef readonly bytearray cmos
     cdef public uint8_t index
-    cdef public int64_t offset_ns       # wall clock minus machine clock
-    cdef public int64_t seen_second     # last second whose update was accounted for
-    cdef public int64_t seen_period     # last period of the square wave that was accounted for
-    cdef readonly Timer update_timer
-    cdef readonly Timer periodic_timer
+    cdef public int64_t base_second
+    cdef public int64_t base_ns
+    cdef public uint8_t weekday_shift
+    cdef public int64_t seen_ns
+    cdef readonly Timer event_timer
     cdef readonly Clock clock
     cdef readonly IRQOut pin
+    cdef uint8_t[::1] _pinned           # keeps anyone from resizing the bytes
+    cdef uint8_t *mem
 
     def __cinit__(self, *args, **kwargs):
         self.cmos = bytearray(SIZE)
-        self.mem = self.cmos
+        self._pinned = self.cmos
+        self.mem = &self._pinned[0]
+        self.mem[A] = A_DIVIDER_RUN | 0x06
+        self.mem[B] = B_24H
         self.attach(Clock("step"), IRQOut("irq"))
 
     def attach(self, Clock clock not None, IRQOut pin not None):
         """Gives the chip its clock and interrupt pin."""
-        if self.update_timer is not None:
-            self.update_timer.cancel()
-            self.periodic_timer.cancel()
+        if self.event_timer is not None:
+            self.event_timer.cancel()
         self.clock = clock
         self.pin = pin
-        self.update_timer = Timer(clock, self.tick, "rtc.update")
-        self.periodic_timer = Timer(clock, self.beat, "rtc.periodic")
+        self.event_timer = clock.timer(self._due, "rtc")
 
     # -- time -------------------------------------------------------------------------------------
 
-    cdef int64_t wall(self) noexcept nogil:
-        return self.clock.now() + self.offset_ns
+    cdef bint divider_runs(self) noexcept nogil:
+        return self.mem[A] & A_DIVIDER == A_DIVIDER_RUN
 
     cdef bint running(self) noexcept nogil:
-        return not self.mem[B] & B_SET and self.mem[A] & A_DIVIDER == A_DIVIDER_RUN
+        return not self.mem[B] & B_SET and self.divider_runs()
+
+    cdef int64_t second(self, int64_t now) noexcept nogil:
+        return self.base_second + _floor(now - self.base_ns, SECOND)
 
     cdef uint8_t encode(self, int64_t value) noexcept nogil:
         return value if self.mem[B] & B_BINARY else value // 10 << 4 | value % 10
@@ -130,11 +152,11 @@ cdef class RTCCore:
             return self.decode(value)
         return self.decode(value & 0x7F) % 12 + (12 if value & PM else 0)
 
-    cdef void to_registers(self) noexcept nogil:
+    cdef void to_registers(self, int64_t now) noexcept nogil:
         # Breaks the present time down into the registers, if the clock runs.
         if not self.running():
             return
-        cdef int64_t seconds = _clamp(_floor(self.wall(), SECOND), FIRST, LAST)
+        cdef int64_t seconds = self.second(now)
         cdef int64_t days = _floor(seconds, DAY_SECONDS)
         cdef int64_t rest = seconds - days * DAY_SECONDS
         cdef int64_t z = days + 719468
@@ -145,78 +167,90 @@ cdef class RTCCore:
         cdef int64_t mp = (5 * doy + 2) // 153
         cdef int64_t month = mp + 3 if mp < 10 else mp - 9
         cdef int64_t year = yoe + era * 400 + (1 if month <= 2 else 0)
+        year -= _floor(year, 10000) * 10000     # after 9999 the two year bytes start over
         self.mem[SECONDS] = self.encode(rest % 60)
         self.mem[MINUTES] = self.encode(rest // 60 % 60)
         self.mem[HOURS] = self.encode_hour(rest // 3600)
-        self.mem[WEEKDAY] = self.encode((days + 4 - 7 * _floor(days + 4, 7)) + 1)
+        self.mem[WEEKDAY] = self.encode((self.weekday(days) + self.weekday_shift) % 7 + 1)
         self.mem[DAY] = self.encode(doy - (153 * mp + 2) // 5 + 1)
         self.mem[MONTH] = self.encode(month)
         self.mem[YEAR] = self.encode(year % 100)
-        self.mem[CENTURY] = year // 100 // 10 << 4 | year // 100 % 10
+        self.mem[CENTURY] = year // 1000 << 4 | year // 100 % 10
 
-    cdef void from_registers(self) noexcept nogil:
-        # Makes what the registers say the present time. Impossible dates are taken as the nearest possible.
+    cdef int64_t weekday(self, int64_t days) noexcept nogil:
+        return days + 4 - 7 * _floor(days + 4, 7)       # 1970 began on a Thursday; Sunday is 0
+
+    cdef void from_registers(self, int64_t now) noexcept nogil:
+        # Makes what the registers say the present time; seconds go on beginning when they did.
+        # Impossible values are taken as the nearest possible.
         cdef int64_t century = (self.mem[CENTURY] >> 4) * 10 + (self.mem[CENTURY] & 0x0F)
         cdef int64_t year = _clamp(century, 0, 99) * 100 + _clamp(self.decode(self.mem[YEAR]), 0, 99)
         cdef int64_t month = _clamp(self.decode(self.mem[MONTH]), 1, 12)
-        cdef int64_t day = _clamp(self.decode(self.mem[DAY]), 1, 31)
-        cdef int64_t seconds = _days(year, month, day) * DAY_SECONDS
-        seconds += _clamp(self.decode_hour(self.mem[HOURS]), 0, 23) * 3600
-        seconds += _clamp(self.decode(self.mem[MINUTES]), 0, 59) * 60
-        seconds += _clamp(self.decode(self.mem[SECONDS]), 0, 59)
-        self.set_wall(_clamp(seconds, FIRST, LAST) * SECOND)
-
-    cdef void set_wall(self, int64_t wall_ns) noexcept nogil:
-        # 64-bit nanoseconds reach from 1678 to 2262; beyond that the clock shows the limit.
-        self.offset_ns = _clamp(wall_ns, -LIMIT, LIMIT) - self.clock.now()
-        self.seen_second = _floor(self.wall(), SECOND)
+        cdef int64_t days = _days(year, month, _clamp(self.decode(self.mem[DAY]), 1, 31))
+        self.weekday_shift = (_clamp(self.decode(self.mem[WEEKDAY]), 1, 7) + 6 - self.weekday(days)) % 7
+        self.base_second = days * DAY_SECONDS + _clamp(self.decode_hour(self.mem[HOURS]), 0, 23) * 3600
+        self.base_second += _clamp(self.decode(self.mem[MINUTES]), 0, 59) * 60
+        self.base_second += _clamp(self.decode(self.mem[SECONDS]), 0, 59)
+        self.base_ns += _floor(now - self.base_ns, SECOND) * SECOND
 
     def set_epoch_ns(self, int64_t wall_ns):
-        """Sets the time, in ns since 1970, as if the guest had done so."""
-        self.set_wall(wall_ns)
-        self.to_registers()
-        self.plan()
+        """Sets the time, in ns since 1970 of the zone that the clock is to show."""
+        cdef int64_t now = self.clock.now()
+        self.account(now)
+        self.base_second = _floor(wall_ns, SECOND)
+        self.base_ns = now - (wall_ns - self.base_second * SECOND)
+        self.weekday_shift = 0
+        self.seen_ns = now
+        self.to_registers(now)
+        self.plan(now)
 
     # -- interrupts -------------------------------------------------------------------------------
 
-    cdef int64_t period_ns(self) noexcept nogil:
-        # Length of the periodic interrupt's period, 0 for none (data sheet, rate selection).
+    cdef int64_t period(self) noexcept nogil:
+        # Crystal clocks of the periodic interrupt's period, 0 for none (data sheet, rate selection).
         cdef int rate = self.mem[A] & A_RATE
-        if rate == 0 or self.mem[A] & A_DIVIDER != A_DIVIDER_RUN:
+        if rate == 0 or not self.divider_runs():
             return 0
-        if rate <= 2:
-            rate += 7
-        return (<int64_t>1 << (rate - 1)) * SECOND // 32768
+        return <int64_t>1 << ((rate + 7 if rate <= 2 else rate) - 1)
 
-    cdef bint alarm_matches(self, int64_t second) noexcept nogil:
-        cdef int64_t rest = second - _floor(second, DAY_SECONDS) * DAY_SECONDS
-        return (
-            (self.mem[SECONDS_ALARM] >= ANY or self.decode(self.mem[SECONDS_ALARM]) == rest % 60)
-            and (self.mem[MINUTES_ALARM] >= ANY or self.decode(self.mem[MINUTES_ALARM]) == rest // 60 % 60)
-            and (self.mem[HOURS_ALARM] >= ANY or self.decode_hour(self.mem[HOURS_ALARM]) == rest // 3600)
-        )
+    cdef int64_t crystal(self, int64_t now) noexcept nogil:
+        # Crystal clocks since base_ns. Every period divides a second, so its phase is that of the seconds.
+        cdef int64_t seconds = _floor(now - self.base_ns, SECOND)
+        return seconds * CRYSTAL_HZ + (now - self.base_ns - seconds * SECOND) * CRYSTAL_HZ // SECOND
 
-    cdef void account(self) noexcept nogil:
+    cdef bint alarm_byte(self, uint8_t value, int64_t wanted, bint hour) noexcept nogil:
+        return value >= ANY or (self.decode_hour(value) if hour else self.decode(value)) == wanted
+
+    cdef int64_t next_alarm(self, int64_t after) noexcept nogil:
+        # The first second after *after* that the alarm bytes match; a day beyond it at the latest, else *after*.
+        cdef int64_t at = after + 1
+        cdef int64_t rest
+        while at <= after + DAY_SECONDS:
+            rest = at - _floor(at, DAY_SECONDS) * DAY_SECONDS
+            if not self.alarm_byte(self.mem[HOURS_ALARM], rest // 3600, True):
+                at += 3600 - rest % 3600
+            elif not self.alarm_byte(self.mem[MINUTES_ALARM], rest // 60 % 60, False):
+                at += 60 - rest % 60
+            elif not self.alarm_byte(self.mem[SECONDS_ALARM], rest % 60, False):
+                at += 1
+            else:
+                return at
+        return after
+
+    cdef void account(self, int64_t now) noexcept nogil:
         # Sets the flags of everything that has happened since the last look.
-        cdef int64_t now, period
+        cdef int64_t before, alarm
+        cdef int64_t period = self.period()
         if self.running():
-            now = _floor(self.wall(), SECOND)
-            if now > self.seen_second:
+            before = self.second(self.seen_ns)
+            if self.second(now) > before:
                 self.mem[C] |= C_UF
-                # An alarm repeats at least once a day, so looking further back finds nothing new.
-                if now - self.seen_second > DAY_SECONDS:
-                    self.seen_second = now - DAY_SECONDS
-                while self.seen_second < now:
-                    self.seen_second += 1
-                    if self.alarm_matches(self.seen_second):
-                        self.mem[C] |= C_AF
-            self.seen_second = now
-        period = self.period_ns()
-        if period:
-            now = self.clock.now() // period
-            if now != self.seen_period:
-                self.mem[C] |= C_PF
-            self.seen_period = now
+                alarm = self.next_alarm(before)
+                if before < alarm <= self.second(now):
+                    self.mem[C] |= C_AF
+        if period and self.crystal(now) // period != self.crystal(self.seen_ns) // period:
+            self.mem[C] |= C_PF
+        self.seen_ns = now
         self.drive()
 
     cdef void drive(self) noexcept nogil:
@@ -227,73 +261,80 @@ cdef class RTCCore:
             self.mem[C] &= ~<uint8_t>C_IRQ
         self.pin.set(1 if self.mem[C] & C_IRQ else 0)
 
-    cdef void plan(self) noexcept nogil:
-        # Arms the timers that the enabled interrupts need; flags that are only polled need none.
-        cdef int64_t now = self.clock.now(), period = self.period_ns()
-        if self.mem[B] & (B_AIE | B_UIE) and self.running():
-            self.update_timer.c_arm(now + SECOND - (self.wall() - _floor(self.wall(), SECOND) * SECOND))
+    cdef void plan(self, int64_t now) noexcept nogil:
+        # Arms the timer for the next interrupt. While one is pending a further one changes nothing.
+        cdef int64_t due = -1
+        cdef int64_t at, alarm
+        cdef int64_t period = self.period()
+        if not self.mem[C] & C_IRQ:
+            if self.mem[B] & B_PIE and period:
+                at = (_floor(self.crystal(now), period) + 1) * period
+                due = self.base_ns + _floor(at, CRYSTAL_HZ) * SECOND
+                due += ((at - _floor(at, CRYSTAL_HZ) * CRYSTAL_HZ) * SECOND + CRYSTAL_HZ - 1) // CRYSTAL_HZ
+            if self.running() and self.mem[B] & (B_UIE | B_AIE):
+                at = self.second(now) + 1
+                if not self.mem[B] & B_UIE:
+                    alarm = self.next_alarm(at - 1)
+                    at = alarm if alarm >= at else -1
+                if self.mem[B] & B_UIE or at != -1:
+                    at = self.base_ns + (at - self.base_second) * SECOND
+                    due = at if due < 0 or at < due else due
+        if due >= 0:
+            self.event_timer.c_arm(due)
         else:
-            self.update_timer.c_cancel()
-        if self.mem[B] & B_PIE and period:
-            self.periodic_timer.c_arm((now // period + 1) * period)
-        else:
-            self.periodic_timer.c_cancel()
+            self.event_timer.c_cancel()
 
-    def tick(self):
-        """A second has begun."""
-        self.account()
-        self.plan()
-
-    def beat(self):
-        """A period of the square wave has begun."""
-        self.account()
-        self.plan()
+    def _due(self):
+        cdef int64_t now = self.clock.now()
+        self.account(now)
+        self.plan(now)
 
     # -- registers --------------------------------------------------------------------------------
 
     cdef uint8_t c_read(self, unsigned index) noexcept nogil:
-        cdef int64_t fraction
+        cdef int64_t now
         cdef uint8_t value
-        if index <= YEAR or index == CENTURY:
-            if not index & 1 or index > HOURS_ALARM:
-                self.to_registers()
+        if index > D and index != CENTURY:
             return self.mem[index]
+        now = self.clock.now()
         if index == A:
-            fraction = self.wall() - _floor(self.wall(), SECOND) * SECOND
-            if self.running() and fraction >= SECOND - UIP_NS:
+            if self.running() and now - self.base_ns - _floor(now - self.base_ns, SECOND) * SECOND >= SECOND - UIP_NS:
                 return self.mem[A] | A_UIP
-            return self.mem[A]
-        if index == C:
-            self.account()
+        elif index == C:
+            self.account(now)
             value = self.mem[C]
             self.mem[C] = 0
-            self.pin.set(0)
+            self.drive()
+            self.plan(now)
             return value
-        if index == D:
+        elif index == D:
             return D_VALID
+        elif _shows_time(index):
+            self.to_registers(now)
         return self.mem[index]
 
     cdef void c_write(self, unsigned index, uint8_t value) noexcept nogil:
+        if index > D and index != CENTURY:
+            self.mem[index] = value
+            return
+        if index == C or index == D:
+            return
+        cdef int64_t now = self.clock.now()
         cdef bint was_running = self.running()
-        if index in (SECONDS, MINUTES, HOURS, WEEKDAY, DAY, MONTH, YEAR, CENTURY):
-            self.to_registers()
-            self.mem[index] = value
-            if was_running:
-                self.from_registers()
-        elif index == A or index == B:
-            self.account()
-            self.to_registers()
-            self.mem[index] = value & 0x7F if index == A else value
-            if index == B and value & B_SET:
-                self.mem[B] &= ~<uint8_t>B_UIE      # data sheet: SET clears UIE
-            if not was_running and self.running():
-                self.from_registers()
-            if self.period_ns():
-                self.seen_period = self.clock.now() // self.period_ns()
-            self.drive()
-        elif index != C and index != D:
-            self.mem[index] = value
-        self.plan()
+        cdef bint divider_ran = self.divider_runs()
+        self.account(now)
+        self.to_registers(now)
+        if index == A:
+            value &= 0x7F
+        elif index == B and value & B_SET:
+            value &= ~<uint8_t>B_UIE        # data sheet: SET clears UIE
+        self.mem[index] = value
+        if self.divider_runs() and not divider_ran:
+            self.base_ns = now - SECOND // 2        # released from reset, the first update is half a second off
+        if self.running() and (not was_running or _shows_time(index)):
+            self.from_registers(now)
+        self.drive()
+        self.plan(now)
 
     cdef uint8_t port_read(self, unsigned offset) noexcept nogil:
         return self.c_read(self.index) if offset & 1 else 0xFF
@@ -317,17 +358,18 @@ cdef class RTCCore:
         self.c_write(index & 0x7F, value)
 
     def refresh(self):
-        """Drives the pin as the loaded flags say. The timers' deadlines are part of the state."""
+        """Drives the pin as the loaded flags say. The timer's deadline is part of the state."""
         self.drive()
 
     def reset_core(self):
         """The reset pin: interrupts off, flags clear. Time and memory are the battery's."""
-        self.mem[A] = A_DIVIDER_RUN | 0x06 if not self.mem[A] else self.mem[A]
-        self.mem[B] = (self.mem[B] & ~<uint8_t>(B_PIE | B_AIE | B_UIE)) | (B_24H if not self.mem[B] else 0)
+        cdef int64_t now = self.clock.now()
+        self.mem[B] &= ~<uint8_t>(B_PIE | B_AIE | B_UIE | B_SQUARE)
         self.mem[C] = 0
+        self.seen_ns = now
         self.index = 0
         self.drive()
-        self.plan()
+        self.plan(now)
 
 
 cdef uint64_t _read(void *opaque, uint64_t offset, unsigned size) noexcept nogil:

@@ -8,9 +8,12 @@ from datetime import UTC, datetime
 from typing import ClassVar
 
 from ..device import ISADevice, Property, VMState, vmstate
-from ..errors import ConfigError
+from ..errors import ConfigError, MigrationError
 from ._mc146818 import RTCCore
 from .superio import PRIORITY_CORE
+
+#: Limits of a saved time, so that sums of them stay in 64 bits: guest time of some 140 years.
+_FARTHEST = {"base_second": 1 << 40, "base_ns": 1 << 62, "seen_ns": 1 << 62}
 
 
 class RTC(RTCCore, ISADevice):
@@ -29,11 +32,11 @@ class RTC(RTCCore, ISADevice):
         fields=(
             vmstate.buffer("cmos", 128),
             vmstate.uint8("index", limit=0x7F),
-            vmstate.int64("offset_ns"),
-            vmstate.int64("seen_second"),
-            vmstate.int64("seen_period"),
-            vmstate.timer("update_timer"),
-            vmstate.timer("periodic_timer"),
+            vmstate.int64("base_second"),
+            vmstate.int64("base_ns"),
+            vmstate.uint8("weekday_shift", limit=6),
+            vmstate.int64("seen_ns"),
+            vmstate.timer("event_timer"),
         ),
     )
     volatile: ClassVar[frozenset[str]] = frozenset({"clock", "pin", "base"})
@@ -48,14 +51,17 @@ class RTC(RTCCore, ISADevice):
         self.set_epoch_ns(self._start())
 
     def unrealize(self) -> None:
-        self.update_timer.cancel()
-        self.periodic_timer.cancel()
+        self.event_timer.cancel()
         super().unrealize()
 
     def reset(self) -> None:
         self.reset_core()
 
     def post_load(self, version: int) -> None:
+        for name in ("base_second", "base_ns", "seen_ns"):
+            value = getattr(self, name)
+            if abs(value) > _FARTHEST[name]:
+                raise MigrationError(f"{self.id}: {name}={value} is more than {_FARTHEST[name]} away from 0")
         self.refresh()
 
     def _start(self) -> int:

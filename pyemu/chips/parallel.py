@@ -10,7 +10,7 @@ from ..device import ISAFunction, Property, VMState, vmstate
 
 if TYPE_CHECKING:
     from ..device import Chardev
-    from ..memory import PortioEntry
+    from ..memory import PortioEntry, PortioList
 
 DATA, STATUS, CONTROL = 0, 1, 2
 
@@ -18,8 +18,10 @@ STATUS_NOT_BUSY = 0x80
 STATUS_NOT_ACK = 0x40
 STATUS_SELECT = 0x10
 STATUS_NOT_ERROR = 0x08
-#: Bits 2-0: bit 0 is the EPP time-out, the others are not connected and read 0, as QEMU has bit 0 set at first.
-STATUS_IDLE = STATUS_NOT_BUSY | STATUS_NOT_ACK | STATUS_SELECT | STATUS_NOT_ERROR
+STATUS_NO_IRQ = 0x04
+#: Reserved, and bit 0: the EPP time-out. Drivers take a time-out that they cannot clear for "no EPP here".
+STATUS_ALWAYS = 0x03
+STATUS_IDLE = STATUS_NOT_BUSY | STATUS_NOT_ACK | STATUS_SELECT | STATUS_NOT_ERROR | STATUS_ALWAYS
 
 CONTROL_STROBE = 0x01
 CONTROL_INIT = 0x04
@@ -30,6 +32,8 @@ CONTROL_ALWAYS = 0xC0
 CONTROL_WRITABLE = 0x3F
 
 MODES = ("spp", "ps2", "epp", "ecp")
+#: Registers 0 to 3 are there in each mode, 4 to 7 belong to EPP.
+LOWER, UPPER = 4, 8
 
 
 class ParallelPort(ISAFunction):
@@ -39,7 +43,9 @@ class ParallelPort(ISAFunction):
     acknowledge pulse follows at once, which is an interrupt where the guest enabled it.
 
     In mode ``spp`` the data lines always drive; in the others control bit 5 turns them round, and reads then
-    see the open pins (FF). Registers 4 to 7 belong to EPP and answer only in that mode.
+    see the open pins (FF). Mode ``epp`` decodes eight ports, the others four: what lies behind, such as the
+    display's registers behind 3BC, is not covered. The registers that EPP and ECP add are not there: reads
+    give FF, and drivers find neither.
     """
 
     type_name = "isa-parallel"
@@ -48,7 +54,7 @@ class ParallelPort(ISAFunction):
         Property("iobase", "int", 0x378, "first of its ports", minimum=0, maximum=0xFFF8),
         Property("irq", "int", 7, "interrupt line, 0 for none", minimum=0, maximum=15),
         Property("mode", "choice", "ps2", "operating mode", choices=MODES),
-        Property("window", "int", 8, "ports it decodes: 4 or 8", minimum=4, maximum=8),
+        Property("window", "choice", "mode", "ports it decodes: as its mode says, or always 8", choices=("mode", "8")),
     )
     vmstate = VMState(
         "parallel",
@@ -58,27 +64,53 @@ class ParallelPort(ISAFunction):
             vmstate.boolean("acknowledged"),
         ),
     )
-    volatile: ClassVar[frozenset[str]] = frozenset({"chardev", "mode", "window"})
+    volatile: ClassVar[frozenset[str]] = frozenset({"chardev", "mode", "window", "upper"})
 
     chardev: Chardev | None
     mode: str
-    window: int
+    window: str
 
     def __init__(self, **properties: object) -> None:
         super().__init__(**properties)
         self.data = 0
         self.control = CONTROL_INIT | CONTROL_SELECT
         self.acknowledged = False
+        self.upper: PortioList | None = None
 
     def table(self) -> Sequence[PortioEntry]:
         from ..memory import PortioEntry
 
-        return (PortioEntry(0, self.window, 1, read=self.io_read, write=self.io_write),)
+        return (PortioEntry(0, LOWER, 1, read=self.io_read, write=self.io_write),)
+
+    def realize(self) -> None:
+        from ..memory import PortioEntry
+
+        super().realize()
+        entry = PortioEntry(LOWER, UPPER - LOWER, 1, read=self.io_read, write=self.io_write)
+        self.upper = self.add_ports((entry,), self.iobase, f"{self.id}.epp", enabled=self._shows_upper())
+
+    def unrealize(self) -> None:
+        self.upper = None
+        super().unrealize()
+
+    def set_enabled(self, enabled: bool) -> None:
+        super().set_enabled(enabled)
+        if self.upper is not None:
+            self.upper.set_enabled(self._shows_upper())
+
+    def set_base(self, base: int) -> None:
+        if self.upper is not None:
+            self.upper.set_address(base)
+        super().set_base(base)
 
     def set_mode(self, mode: str) -> None:
-        """``spp``, ``ps2``, ``epp`` or ``ecp``; an empty string leaves it as it is."""
-        if mode:
-            self.mode = mode
+        """Chooses ``spp``, ``ps2``, ``epp`` or ``ecp``."""
+        self.mode = mode
+        if self.upper is not None:
+            self.upper.set_enabled(self._shows_upper())
+
+    def _shows_upper(self) -> bool:
+        return self.enabled and (self.window == "8" or self.mode == "epp")
 
     def reset(self) -> None:
         self.data = 0
@@ -95,9 +127,10 @@ class ParallelPort(ISAFunction):
             return 0xFF if turned else self.data
         if offset == STATUS:
             # Reading the status ends the acknowledge that raised the interrupt.
+            status = STATUS_IDLE if self.acknowledged else STATUS_IDLE | STATUS_NO_IRQ
             self.acknowledged = False
             self._drive()
-            return STATUS_IDLE | 0x01 if self.mode == "epp" else STATUS_IDLE
+            return status
         if offset == CONTROL:
             return self.control | CONTROL_ALWAYS
         return 0xFF
