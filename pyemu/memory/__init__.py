@@ -3,7 +3,8 @@
 
 from ._dirty import DirtyBitmap
 from ._dispatch import IoHandler
-from ._ports import PortioList, PortRegion, PortSpace
+from ._portio import PortioList, PortRegion
+from ._ports import PortSpace
 from ._ram import RAMBlock
 from .dirty import DirtySource, select_dirty_source
 from .portio import PortioEntry

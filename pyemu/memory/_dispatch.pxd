@@ -34,7 +34,6 @@ cdef class Space:
     cdef object first_fault
     cdef object fault_listener
 
-    cdef void leave(self) noexcept nogil
     cdef void release(self) noexcept nogil
     cdef int keep(self, object owners) except -1
     cdef void record(self, IoHandler handler, str verb, uint64_t offset, unsigned size, error) noexcept
@@ -43,3 +42,10 @@ cdef class Space:
 cdef inline uint64_t ones(unsigned size) noexcept nogil:
     # Cannot fail: arithmetic. Sizes are 1 to 8.
     return (<uint64_t>-1) >> (64 - 8 * size)
+
+
+# An access ended: what was unmapped meanwhile may go. Cannot fail: see Space.release.
+cdef inline void leave(Space space) noexcept nogil:
+    space.depth -= 1
+    if space.parked and space.depth == 0:
+        space.release()

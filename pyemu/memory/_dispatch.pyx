@@ -214,12 +214,6 @@ cdef class Space:
         except BaseException as second:
             report(second, self)
 
-    # An access ended. Cannot fail.
-    cdef void leave(self) noexcept nogil:
-        self.depth -= 1
-        if self.parked and self.depth == 0:
-            self.release()
-
     # Drops what was unmapped during the access; destructors' exceptions are reported by the interpreter.
     cdef void release(self) noexcept nogil:
         with gil:

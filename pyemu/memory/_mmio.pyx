@@ -5,12 +5,11 @@ Only the machine thread uses an address space. A handler may change the tree it 
 is looked at again after each call, and handlers that went are kept until the access has ended.
 """
 
-cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
-from pyemu.memory._dispatch cimport IoHandler, ones
+from pyemu.memory._dispatch cimport IoHandler, leave, ones
 from pyemu.memory._ram cimport RAMBlock
 
 from ..errors import MemoryMapError
@@ -156,7 +155,7 @@ cdef class FlatSpace(Space):
             if at.read != NULL and at.min_access <= size <= at.max_access and not offset & (size - 1):
                 self.depth += 1
                 value = at.read(at.opaque, offset, size) & ones(size)
-                self.leave()
+                leave(self)
                 return value
         self.c_read_bytes(gpa, <unsigned char *>&value, size)
         return value
@@ -172,7 +171,7 @@ cdef class FlatSpace(Space):
             if at.write != NULL and at.min_access <= size <= at.max_access and not offset & (size - 1):
                 self.depth += 1
                 at.write(at.opaque, offset, size, value & ones(size))
-                self.leave()
+                leave(self)
                 return
         self.c_write_bytes(gpa, <unsigned char *>&value, size)
 
@@ -195,7 +194,7 @@ cdef class FlatSpace(Space):
             data += part
             length -= part
         self.unassigned_reads += missed
-        self.leave()
+        leave(self)
 
     cdef void c_write_bytes(self, uint64_t gpa, const unsigned char *data, size_t length) noexcept nogil:
         cdef flat_range *at
@@ -219,7 +218,7 @@ cdef class FlatSpace(Space):
             length -= part
         self.unassigned_writes += missed
         self.rom_writes += rom
-        self.leave()
+        leave(self)
 
 
 # The largest aligned access that begins at *offset*, is not wider than *limit* and fits *room* bytes.

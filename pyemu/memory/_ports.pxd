@@ -30,13 +30,22 @@ cdef struct port_cell:
     uint32_t offset
 
 
+cdef class PortUser:
+    cdef list regions
+    cdef bint linked
+    cdef bint waiting
+
+    cdef int leave(self) except -1
+    cdef int arrive(self) except -1
+
+
 cdef class PortSpace(Space):
     cdef port_cell **leaves[256]
     cdef bint qemu_wide
     cdef uint64_t order
     cdef unsigned batch
     cdef list pending
-    cdef dict added
+    cdef dict users
     cdef object batch_context
 
     cdef uint32_t c_in(self, uint32_t port, unsigned size) noexcept nogil
@@ -44,35 +53,3 @@ cdef class PortSpace(Space):
     cdef int prepare(self, uint32_t start, uint32_t length) except -1
     cdef void link(self, port_map *chunk, port_cell *cells) noexcept
     cdef void unlink(self, port_map *chunk, port_cell *cells) noexcept
-
-
-cdef class PortRegion:
-    cdef port_map chunk
-    cdef port_cell *cells
-    cdef list handlers
-    cdef readonly object owner
-    cdef readonly str name
-    cdef readonly uint32_t offset
-
-
-cdef class PortioList:
-    cdef readonly object owner
-    cdef readonly str name
-    cdef readonly tuple table
-    cdef readonly tuple chunks
-    cdef readonly bint plain
-    cdef readonly bint flush_coalesced
-    cdef readonly int priority
-    cdef PortSpace space
-    cdef list regions
-    cdef long base
-    cdef bint shown
-    cdef bint linked
-    cdef long linked_base
-    cdef bint waiting
-    cdef long extent
-
-    cdef int changed(self) except -1
-    cdef int apply(self) except -1
-    cdef int hide(self) except -1
-    cdef int show(self) except -1

@@ -3,7 +3,7 @@
 
 A look-up is two loads: 256 leaves of 256 cells, where a cell holds the handlers of one port for each
 access size. All leaves that nothing is mapped in are one shared leaf. Each chunk of a function owns
-its cells; mapping it threads them into the stacks of its ports, ordered by priority and then by
+its cells (see _portio.pyx); mapping it threads them into the stacks of its ports, ordered by priority and then by
 which was mapped last. Moving a function therefore costs its own ports only and allocates nothing.
 
 Only the machine thread uses a port space. A handler may move, hide, remove or destroy any function,
@@ -11,17 +11,15 @@ its own included: what it drops is kept until the outermost access has ended.
 """
 
 cimport cython
-from libc.stdlib cimport calloc, free, malloc
+from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
-from pyemu.memory._dispatch cimport IoHandler, ones
+from pyemu.memory._dispatch cimport leave, ones
 
 from ..errors import MemoryMapError
-from ._dispatch import owner_name
-from .portio import check_table, chunks_of
+from .portio import PORTS
 
 cdef enum:
-    PORTS = 0x10000
     LEAF = 256
 
 cdef port_cell _nothing
@@ -68,7 +66,7 @@ cdef class PortSpace(Space):
         Space.__init__(self, name)
         self.wide = wide
         self.pending = []
-        self.added = {}
+        self.users = {}
         self.batch_context = _Transaction(self)
 
     def __cinit__(self):
@@ -111,7 +109,7 @@ cdef class PortSpace(Space):
         else:
             value = _wide_in(self, port, size, &missed)
         self.unassigned_reads += missed
-        self.leave()
+        leave(self)
         return value
 
     # Cannot fail: see c_in.
@@ -130,7 +128,7 @@ cdef class PortSpace(Space):
         else:
             _wide_out(self, port, size, value, &missed)
         self.unassigned_writes += missed
-        self.leave()
+        leave(self)
 
     def in_(self, port, unsigned size=1):
         """Reads *size* bytes (1, 2 or 4) at *port*.
@@ -165,31 +163,30 @@ cdef class PortSpace(Space):
         """The chunk that answers at *port*, or None."""
         cdef uint32_t n = _check_access(self, port, 1)
         cdef port_cell *cell = self.leaves[n >> 8][n & 0xff]
-        return <PortRegion>cell.map.region if cell.map != NULL else None
+        return <object>cell.map.region if cell.map != NULL else None
 
     def regions(self):
         """Every mapped chunk, visible or covered, by port."""
-        cdef PortioList ports
+        cdef PortUser user
         mapped = []
-        for ports in self.added:
-            if ports.linked:
-                mapped.extend(ports.regions)
+        for user in self.users:
+            if user.linked:
+                mapped.extend(user.regions)
         return sorted(mapped, key=lambda region: region.start)
 
     def commit(self):
         """Carries out what a transaction held back; called by its end."""
-        cdef PortioList ports
+        cdef PortUser user
         waiting, self.pending = self.pending, []
-        for ports in waiting:
-            ports.waiting = False
-            # Rows that stay where they are keep their rank; the others leave before any arrives.
-            if ports.linked and not (ports.shown and ports.base == ports.linked_base):
-                ports.hide()
-        for ports in waiting:
-            ports.apply()
+        # All that go leave before any arrives; what is back where it was never left.
+        for user in waiting:
+            user.waiting = False
+            user.leave()
+        for user in waiting:
+            user.arrive()
 
     def __repr__(self):
-        return f"<PortSpace {self.name} {len(self.added)} functions>"
+        return f"<PortSpace {self.name} {len(self.users)} functions>"
 
     # Gives *length* ports leaves of their own.
     cdef int prepare(self, uint32_t start, uint32_t length) except -1:
@@ -237,6 +234,16 @@ cdef uint32_t _check_access(PortSpace space, port, unsigned size) except? 0xffff
     if size != 1 and size != 2 and size != 4:
         raise MemoryMapError(f"{space.name}: access of {size} bytes at port {port:#x} is not 1, 2 or 4")
     return port
+
+
+cdef class PortUser:
+    """What a port space has functions of; see :class:`pyemu.memory.PortioList`."""
+
+    cdef int leave(self) except -1:
+        raise NotImplementedError
+
+    cdef int arrive(self) except -1:
+        raise NotImplementedError
 
 
 # -- wide accesses: none of these can fail, they cut an access up and call handlers ------------------
@@ -345,249 +352,3 @@ cdef void _chunk_out(port_cell *cell, uint32_t port, unsigned size, uint32_t val
             at.ops[0].write(at.ops[0].opaque, at.offset, 1, (value >> (8 * n)) & 0xff)
         else:
             missed[0] = True
-
-
-@cython.final
-@cython.no_gc_clear
-cdef class PortRegion:
-    """One chunk of a mapped function: a run of ports without a hole.
-
-    Attributes:
-        owner: of the function.
-        name: of the function.
-        offset: of the chunk's first port from the function's base.
-    """
-
-    def __init__(self):
-        raise TypeError("regions come with a PortioList")
-
-    def __dealloc__(self):
-        free(self.cells)
-
-    @property
-    def start(self):
-        """First port."""
-        return self.chunk.start
-
-    @property
-    def length(self):
-        """Number of ports."""
-        return self.chunk.length
-
-    @property
-    def priority(self):
-        return self.chunk.priority
-
-    def __repr__(self):
-        return f"<PortRegion {self.name} {self.start:#x}-{self.start + self.length - 1:#x}>"
-
-
-cdef PortRegion _region(PortioList ports, uint32_t offset, uint32_t length):
-    """The cells of one chunk, filled from the function's table."""
-    cdef PortRegion region = PortRegion.__new__(PortRegion)
-    cdef IoHandler handler
-    cdef uint32_t first, end, at
-    cdef port_op *op
-    region.owner = ports.owner
-    region.name = ports.name
-    region.offset = offset
-    region.handlers = []
-    region.chunk.region = <void *>region
-    region.chunk.priority = ports.priority
-    region.chunk.length = length
-    region.chunk.plain = ports.plain
-    region.cells = <port_cell *>calloc(length, sizeof(port_cell))
-    if region.cells == NULL:
-        raise MemoryError(f"{ports.name}: no memory for {length} ports")
-    for at in range(length):
-        region.cells[at].map = &region.chunk
-        region.cells[at].offset = offset + at
-    for entry in ports.table:
-        if not offset <= entry.offset < offset + length:
-            continue
-        handler = entry.handler
-        if handler is None:
-            handler = IoHandler.python(entry.read, entry.write, ports.owner)
-        handler = handler.bind(ports.space)
-        region.handlers.append(handler)
-        first = entry.offset - offset
-        end = first + <uint32_t>entry.length
-        for at in range(first, end):
-            op = &region.cells[at].ops[<unsigned>entry.size >> 1]
-            op.read = handler.read_fn
-            op.write = handler.write_fn
-            op.opaque = handler.opaque
-    return region
-
-
-@cython.final
-cdef class PortioList:
-    """The ports of one device function: any set of offsets, shown, hidden and moved as one.
-
-    The base is held here and nowhere else; handlers see offsets from it. Ports between the entries
-    stay free for others. Where functions overlap, the higher priority answers, then the one mapped
-    last; a function counts as mapped when its address really changes or when it becomes enabled.
-
-    Args:
-        owner: the device, or a name; for messages.
-        table: sorted by offset, at least one entry; entries of one size must not overlap.
-        name: for messages.
-        plain: the ports are one plain region; matters only in a space of kind ``"qemu"``.
-
-    Raises:
-        MemoryMapError: the table is not sound.
-    """
-
-    def __init__(self, owner, table, str name, *, bint plain=False):
-        self.owner = owner
-        self.name = name
-        self.table = check_table(owner, name, table)
-        self.chunks = chunks_of(self.table)
-        self.extent = max(entry.offset + entry.length for entry in self.table)
-        self.plain = plain
-
-    def set_flush_coalesced(self):
-        """Asks that writes an engine holds back are delivered before each access to these ports.
-
-        Raises:
-            MemoryMapError: the list is mapped already.
-        """
-        if self.space is not None:
-            raise MemoryMapError(f"{self.called()}: set_flush_coalesced comes before add")
-        self.flush_coalesced = True
-
-    def add(self, PortSpace space not None, base, *, int priority=0, bint enabled=True):
-        """Maps the function at *base*; with ``enabled=False`` it is placed but not shown.
-
-        Raises:
-            MemoryMapError: it does not fit below port 0x10000, or is mapped already.
-        """
-        if self.space is not None:
-            raise MemoryMapError(
-                f"{self.called()} cannot be added to {space.name} at {base:#x}:"
-                f" it is in {self.space.name} at {self.base:#x}"
-            )
-        self.base = self.checked(base)
-        self.priority = priority
-        self.space = space
-        try:
-            self.regions = [_region(self, offset, length) for offset, length in self.chunks]
-        except BaseException:
-            self.space = None
-            raise
-        space.added[self] = None
-        self.shown = enabled
-        self.changed()
-
-    def remove(self):
-        """Takes the function out of the space; it can be added again.
-
-        Raises:
-            MemoryMapError: it is in none.
-        """
-        if self.space is None:
-            raise MemoryMapError(f"{self.called()} cannot be removed: it is not mapped")
-        self.shown = False
-        if self.linked:
-            self.hide()
-        self.space.keep(self)
-        self.space.keep(self.regions)
-        del self.space.added[self]
-        self.space = None
-
-    def destroy(self):
-        """Drops the handlers. The list must have been removed; adding it again makes them anew.
-
-        Raises:
-            MemoryMapError: it is still mapped.
-        """
-        if self.space is not None:
-            raise MemoryMapError(f"{self.called()} cannot be destroyed: it is in {self.space.name} at {self.base:#x}")
-        self.regions = None
-
-    def set_enabled(self, bint enabled):
-        """Shows or hides the function. Its address and the handlers' state are kept."""
-        self.shown = enabled
-        if self.space is not None:
-            self.changed()
-
-    def set_address(self, base):
-        """Moves the function; it answers at *base* at once, or there when it is next shown.
-
-        Raises:
-            MemoryMapError: it does not fit below port 0x10000.
-        """
-        self.base = self.checked(base)
-        if self.space is not None:
-            self.changed()
-
-    @property
-    def address(self):
-        """The base: where offset 0 is or would be."""
-        return self.base
-
-    @property
-    def enabled(self):
-        return bool(self.shown)
-
-    @property
-    def mapped(self):
-        """Whether it has been added to a space."""
-        return self.space is not None
-
-    def checked(self, base):
-        """*base* as an int, if the function fits there."""
-        cdef long first
-        if 0 <= base < PORTS:
-            first = base
-            if first + self.extent <= PORTS:
-                return first
-        raise MemoryMapError(f"{self.called()} does not fit at {base:#x}: {self.extent} ports up to 0xffff")
-
-    def called(self):
-        """The function as messages call it."""
-        return f"{owner_name(self.owner)}: ports {self.name}"
-
-    def __repr__(self):
-        state = "enabled" if self.shown else "disabled"
-        return f"<PortioList {self.name} of {owner_name(self.owner)} at {self.base:#x} {state}>"
-
-    cdef int changed(self) except -1:
-        if self.space.batch == 0:
-            return self.apply()
-        if not self.waiting:
-            self.waiting = True
-            self.space.pending.append(self)
-        return 0
-
-    # Brings the map in line with what was asked for.
-    cdef int apply(self) except -1:
-        if self.space is None:
-            return 0
-        if self.linked:
-            if self.shown and self.linked_base == self.base:
-                return 0
-            self.hide()
-        if self.shown:
-            self.show()
-        return 0
-
-    cdef int hide(self) except -1:
-        cdef PortRegion region
-        for region in self.regions:
-            self.space.unlink(&region.chunk, region.cells)
-        self.linked = False
-        return 0
-
-    cdef int show(self) except -1:
-        cdef PortRegion region
-        cdef uint32_t at = self.base
-        # Leaves first: once linking has begun nothing can fail.
-        for region in self.regions:
-            self.space.prepare(at + region.offset, region.chunk.length)
-        for region in self.regions:
-            region.chunk.start = at + region.offset
-            self.space.link(&region.chunk, region.cells)
-        self.linked = True
-        self.linked_base = self.base
-        return 0
