@@ -47,7 +47,7 @@ cdef extern from *:
 
 # Longest piece of one system call. It bounds how far a failed write has to be looked back for.
 cdef enum:
-    PIECE = 4 << 20
+    PIECE = 0x400000
 
 pyemu_zero_select(NULL)
 
