@@ -12,7 +12,7 @@ a loaded count is at least 1), drive a pin, and arm a timer at a time that is no
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint64_t
 
-from pyemu.device._clock cimport Clock, Timer
+from pyemu.device._clock cimport Clock
 from pyemu.device._irq cimport IRQOut
 from pyemu.memory._dispatch cimport IoHandler
 

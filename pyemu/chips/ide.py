@@ -19,10 +19,13 @@ from ..errors import MigrationError
 from ..memory import PortioEntry
 from ._ata import (
     ABORTED,
+    ACTIVE,
+    DEVICE_HEAD,
     DEVICE_LBA,
     DEVICE_SELECT,
     ID_NOT_FOUND,
     SECTOR,
+    STANDBY,
     STATUS_DRDY,
     STATUS_DRQ,
     STATUS_DSC,

@@ -22,7 +22,7 @@ def run(args: argparse.Namespace) -> int:
     source = args.file.absolute()
     capabilities = set(read_header(source).capabilities)
     with QMPConnection(args.qmp) as qmp:
-        set_capabilities(qmp, **{name: True for name in capabilities})
+        set_capabilities(qmp, **dict.fromkeys(capabilities, True))
         qmp.execute("migrate-incoming", uri=f"file:{source}", exit_on_error=False)
         follow(qmp, f"loading {source.name}", f"{source} was not loaded")
         status = qmp.execute("query-status")["status"]

@@ -119,7 +119,7 @@ class Commands:
         self,
         *,
         uri: str | None = None,
-        channels: list | None = None,
+        channels: list[Any] | None = None,
         detach: bool | None = None,
         resume: bool = False,
     ) -> None:
@@ -128,14 +128,14 @@ class Commands:
         self._machine.migration.migrate(_migration_uri(uri, channels))
 
     def migrate_incoming(
-        self, *, uri: str | None = None, channels: list | None = None, exit_on_error: bool = True
+        self, *, uri: str | None = None, channels: list[Any] | None = None, exit_on_error: bool = True
     ) -> None:
         self._machine.migration.incoming(_migration_uri(uri, channels), exit_on_error=exit_on_error)
 
     def migrate_cancel(self) -> None:
         self._machine.migration.cancel()
 
-    def migrate_set_capabilities(self, *, capabilities: list) -> None:
+    def migrate_set_capabilities(self, *, capabilities: list[Any]) -> None:
         wanted: dict[str, bool] = {}
         for entry in capabilities:
             if not isinstance(entry, dict) or set(entry) != {"capability", "state"}:
@@ -193,7 +193,7 @@ def _checked(name: str, signature: inspect.Signature, arguments: dict[str, Any])
             raise ControlError(f"Parameter '{key}' of {name} must be of type {types[0].__name__}, got {value!r}")
         values[attribute] = value
     for attribute, parameter in parameters.items():
-        if parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD:
-            if attribute not in values:
-                raise ControlError(f"Parameter '{attribute.replace('_', '-')}' is missing")
+        needed = parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD
+        if needed and attribute not in values:
+            raise ControlError(f"Parameter '{attribute.replace('_', '-')}' is missing")
     return values

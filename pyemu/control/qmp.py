@@ -103,7 +103,8 @@ class QMPSession:
             reply["error"] = {"class": "GenericError", "desc": str(error)}
         except OSError as error:
             reply["error"] = {"class": "GenericError", "desc": f"{error.strerror}: {error.filename}"}
-        except Exception as error:  # a bug of ours: the client hears of it, the session and the machine live
+        # A bug of ours: the client hears of it, the session and the machine live.
+        except Exception as error:  # noqa: BLE001
             _log.exception("QMP command failed")
             reply["error"] = {"class": "GenericError", "desc": f"internal error: {type(error).__name__}: {error}"}
         self._send(reply)

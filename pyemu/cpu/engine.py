@@ -94,8 +94,8 @@ class CPUEngine(ABC):
         """Raises a non-maskable interrupt."""
         raise NotImplementedError(f"engine {self.name} cannot inject NMIs")
 
-    def set_a20(self, enabled: bool) -> None:  # noqa: B027 (an engine without the gate has it open)
+    def set_a20(self, enabled: bool) -> None:
         """Opens or closes the A20 gate."""
 
-    def close(self) -> None:  # noqa: B027 (there may be nothing to give back)
+    def close(self) -> None:
         """Gives all resources back."""

@@ -223,7 +223,7 @@ class _Overlay:
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._file = tempfile.TemporaryFile(prefix="pyemu-snapshot-")
+        self._file = tempfile.TemporaryFile(prefix="pyemu-snapshot-")  # noqa: SIM115
         self._present = bytearray(-(-size // CLUSTER_SIZE) + 7 >> 3)
 
     def _has(self, cluster: int) -> bool:

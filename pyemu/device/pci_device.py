@@ -252,7 +252,7 @@ class PCIDevice(Device):
             mask = self.wmask[at]
             self.config[at] = ((self.config[at] & ~mask) | (byte & mask)) & ~(byte & self.w1c[at])
         end = register + size
-        if register < REG_COMMAND + 2 and end > REG_COMMAND or register < REG_BAR0 + 24 and end > REG_BAR0:
+        if (register < REG_COMMAND + 2 and end > REG_COMMAND) or (register < REG_BAR0 + 24 and end > REG_BAR0):
             self.update_mappings()
 
     @property

@@ -46,5 +46,5 @@ class EventSource:
             for listener in tuple(self._listeners):
                 try:
                     listener(event)
-                except Exception:
+                except Exception:  # noqa: BLE001
                     _log.exception("a listener of event %s failed", name)

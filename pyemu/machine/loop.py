@@ -136,7 +136,8 @@ class Loop:
             if self.clock.is_running:  # a stopped machine's timers wait with it
                 try:
                     self.clock.run_due()
-                except BaseException as error:  # a device's timer: the machine stops, the thread lives
+                # A device's timer: the machine stops, the thread lives.
+                except BaseException as error:  # noqa: BLE001
                     self._on_error(error)
             self._check()
             if self._queue:
@@ -161,7 +162,7 @@ class Loop:
                 continue
             try:
                 result = function()
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits for the result
                 if future is None:
                     self._on_error(error)
                 else:

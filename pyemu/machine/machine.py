@@ -26,7 +26,6 @@ from ..device import (
     open_chardev,
     open_drive,
 )
-from ..device.block import assign_indexes
 from ..device._cpuhost import make_cpu_host
 from ..device._cpupin import cpu_interrupt_line
 from ..device.properties import parse_properties, parse_size
@@ -35,7 +34,7 @@ from ..memory import AddressSpace, MemoryRegion, PortSpace, RAMBlock
 from ..migration import MigrationController
 from ..migration.host import DeviceSection
 from ..plugin import PluginManager, default_manager
-from .events import Event, EventSource, Listener
+from .events import EventSource, Listener
 from .linuxboot import LinuxImage
 from .loop import Loop
 from .memorymap import EngineMemory

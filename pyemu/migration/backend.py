@@ -12,7 +12,6 @@ The core writes frames, sections and the block list, finds the dirty pages and h
 """
 
 # Most hooks here are for those that need them; doing nothing is what they do for the others.
-# ruff: noqa: B024, B027
 
 from __future__ import annotations
 

@@ -9,16 +9,16 @@ from pyemu.memory._ports cimport PortSpace
 def port_reads(PortSpace space not None, uint32_t port, unsigned size, long count):
     """Makes *count* port reads; returns the exclusive or of what they gave."""
     cdef uint32_t value = 0
-    cdef long i
+    cdef long _i
     with nogil:
-        for i in range(count):
+        for _i in range(count):
             value ^= space.c_in(port, size)
     return value
 
 
 def port_writes(PortSpace space not None, uint32_t port, unsigned size, uint32_t value, long count):
     """Makes *count* port writes."""
-    cdef long i
+    cdef long _i
     with nogil:
-        for i in range(count):
+        for _i in range(count):
             space.c_out(port, size, value)

@@ -21,7 +21,7 @@ class TestUART(DeviceConformance):
 
 class TestUARTPaced(DeviceConformance):
     device_class = UART16550
-    properties = {"pacing": "on"}  # noqa: RUF012
+    properties = {"pacing": "on"}
 
 
 class TestParallel(DeviceConformance):
@@ -51,7 +51,7 @@ class TestPIT(DeviceConformance):
 
 class TestRTC(DeviceConformance):
     device_class = RTC
-    properties = {"base": "2026-01-31T12:00:00"}  # noqa: RUF012
+    properties = {"base": "2026-01-31T12:00:00"}
     live_registers = True
 
     def test_reset_brings_the_power_on_state_back(self) -> None:
