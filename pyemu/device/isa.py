@@ -69,7 +69,7 @@ class ISADevice(Device):
 
     bus_kind = "isa"
     volatile: ClassVar[frozenset[str]] = frozenset({"placed_by", "_claims", "_pins", "_windows"})
-    bus: ISABus  # type: ignore[assignment]
+    bus: ISABus
 
     def __init__(self, **properties: object) -> None:
         super().__init__(**properties)

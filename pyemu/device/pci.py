@@ -122,7 +122,8 @@ class PCIBus(Bus):
         Raises:
             ConfigError: the place is taken or the slot's function 0 says it has one function only.
         """
-        if not isinstance(device, PCIDevice) or device.bus is not None:
+        plugged_in = device.bus is not None
+        if not isinstance(device, PCIDevice) or plugged_in:
             return super().plug(device, id)
         if devfn is None:
             devfn = parse_address(device.addr) if device.addr is not None else self._free_slot(device)
@@ -194,7 +195,7 @@ class PCIConfigPorts(Device):
     properties = (Property("iobase", "int", 0xCF8, "first of the eight ports", 0, 0xFFF8),)
     vmstate = VMState("pci-config-ports", fields=(uint32("address"),))
     volatile: ClassVar[frozenset[str]] = frozenset({"_list"})
-    bus: PCIBus  # type: ignore[assignment]
+    bus: PCIBus
     iobase: int
 
     def __init__(self, **properties: object) -> None:

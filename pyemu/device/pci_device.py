@@ -101,7 +101,7 @@ class PCIDevice(Device):
     volatile: ClassVar[frozenset[str]] = frozenset(
         {"config_reset", "wmask", "w1c", "intx", "devfn", "addr", "_bars", "_last_capability"}
     )
-    bus: PCIBus  # type: ignore[assignment]
+    bus: PCIBus
 
     vendor_id: ClassVar[int] = 0xFFFF
     device_id: ClassVar[int] = 0xFFFF

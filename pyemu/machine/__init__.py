@@ -3,6 +3,6 @@
 
 from .events import Event
 from .machine import Machine
-from .restore import restore
+from .restoration import restore
 
 __all__ = ["Event", "Machine", "restore"]

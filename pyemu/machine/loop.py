@@ -109,8 +109,11 @@ class Loop:
         self._queue.append((function, future))
         self._kick()
         # The thread may have drained the queue for the last time between the test and the append.
-        if self._quit and not self.alive:
+        if self._ended():
             self._refuse_rest()
+
+    def _ended(self) -> bool:
+        return self._quit and not self.alive
 
     def _kick(self) -> None:
         self._wake.set()

@@ -98,8 +98,8 @@ class Machine:
     ) -> None:
         self.plugins = plugins if plugins is not None else default_manager()
         self._record = self.plugins.get("board", board)
-        self.board = self._record.name
-        self.name = self._record.name
+        self.board: str = self._record.name
+        self.name: str = self._record.name
         self.properties = parse_properties(f"board {board}", self._record.properties, properties or {})
         self.memory_size = self._memory_size(memory)
         self.cpu_name = self._cpu_name(cpu)
@@ -560,7 +560,7 @@ class Machine:
 
     def take_fault(self) -> PyemuError | None:
         """Machine thread only: stops the machine if a device failed since the last look, and says how."""
-        fault = self.ports.take_fault() or self.memory.take_fault()
+        fault: PyemuError | None = self.ports.take_fault() or self.memory.take_fault()
         if fault is not None:
             self._fail(fault)
         return fault

@@ -10,6 +10,7 @@ failure comes again on the next run.
 
 from __future__ import annotations
 
+import copy
 import io
 import random
 import types
@@ -165,7 +166,8 @@ class DeviceConformance:
     def test_a_truncated_state_is_refused(self) -> None:
         _, device = self._plugged()
         data = self._save(device)
-        for length in range(len(data)):
+        # Every length of a small state; of a large one (a sector buffer) the first bytes and some of the rest.
+        for length in (*range(min(len(data), 256)), *range(256, len(data), 41)):
             try:
                 self._load(self._plugged()[1], data[:length])
             except MigrationError:
@@ -264,7 +266,7 @@ def _attributes(device: Device) -> dict[str, Any]:
 
 def _copied(value: Any) -> Any:
     if isinstance(value, (bytearray, list, set, dict)):
-        return type(value)(value)
+        return copy.copy(value)
     if type(value).__module__.partition(".")[0] == "array":
         return list(value)
     return value

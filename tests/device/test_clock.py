@@ -37,19 +37,19 @@ def test_cancelled_and_rearmed_timers_fire_once_at_the_last_deadline():
     assert fired == [30]
 
 
-def test_rearming_a_million_times_does_not_keep_the_old_deadlines():
+def test_rearming_many_times_does_not_keep_the_old_deadlines():
     import tracemalloc
 
     clock = Clock("step")
     timer = clock.timer(lambda: None)
     tracemalloc.start()
     try:
-        for n in range(100_000):
+        for n in range(20_000):
             timer.arm(10**12 + n)
         assert tracemalloc.get_traced_memory()[0] < 1 << 20
     finally:
         tracemalloc.stop()
-    assert clock.next_deadline() == 10**12 + 99_999
+    assert clock.next_deadline() == 10**12 + 19_999
 
 
 def test_a_host_clock_runs_only_between_start_and_stop():

@@ -126,15 +126,15 @@ class FdChardev(Chardev):
         timeout = 0 if ready_now else None
         if self._deadline is not None:
             timeout = max(0, int((self._deadline - time.monotonic()) * 1000) + 1)
-        events = dict(poller.poll(timeout))
+        happenings: dict[int, int] = dict(poller.poll(timeout))
         with self._lock:
             self._asleep = False
-        if events.pop(self._wake_in, 0):
+        if happenings.pop(self._wake_in, 0):
             try:
                 os.read(self._wake_in, 4096)
             except BlockingIOError:  # somebody else's wake-up was taken along with ours
                 pass
-        for fd, happened in events.items():
+        for fd, happened in happenings.items():
             if fd == self._reader and interest[fd] & select.POLLIN and happened & _READABLE:
                 self._read(fd)
             if fd == self._writer and interest[fd] & select.POLLOUT and self._in_flight:
