@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Makes a Debian 13 system with QEMU 10 in a folder, for the tests beside this script.
+# Makes a Debian 13 system with QEMU 10 and guest images in a folder, for the tests beside this script.
 #
 #   tests/interop/chroot.sh DIRECTORY
 #
@@ -21,7 +21,7 @@ fi
 # Made aside and renamed, so that a build that was interrupted is not taken for a whole one.
 work=$target.partial
 rm -rf "$work"
-debootstrap --variant=minbase --include=qemu-system-x86 trixie "$work" "$mirror" >"$work.log" 2>&1 || {
+debootstrap --variant=minbase --include=qemu-system-x86,memtest86+,seabios trixie "$work" "$mirror" >"$work.log" 2>&1 || {
     tail -n 20 "$work.log" >&2
     exit 1
 }

@@ -31,12 +31,12 @@ PATIENCE = 30
 @pytest.fixture(scope="session")
 def chroot():
     if os.geteuid() != 0:
-        pytest.skip("chroot needs root")
+        pytest.skip("needs root: chroot does")
     given = os.environ.get("PYEMU_QEMU_CHROOT")
     root = pathlib.Path(given) if given else CACHE
     if not given and not (root / QEMU).exists():
         if shutil.which("debootstrap") is None:
-            pytest.skip("no debootstrap to build a chroot with, and PYEMU_QEMU_CHROOT is not set")
+            pytest.skip("needs debootstrap to build a chroot with: PYEMU_QEMU_CHROOT is not set")
         subprocess.run([HERE / "chroot.sh", root], check=True)
     if not (root / QEMU).exists():
         pytest.fail(f"{root} has no {QEMU}")
