@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .plugin import Board, Channel, Command, hookimpl
+from .plugin import Board, Channel, Command, DeviceType, hookimpl
 
 
 @hookimpl
@@ -17,6 +17,15 @@ def pyemu_boards() -> Iterator[Board]:
         default_cpu="none",
         arch="none",
     )
+
+
+@hookimpl
+def pyemu_devices() -> Iterator[DeviceType]:
+    chips = "pyemu.chips"
+    yield DeviceType(name="isa-serial", factory=f"{chips}.uart16550:UART16550", help="serial port, 16550A")
+    yield DeviceType(name="isa-parallel", factory=f"{chips}.parallel:ParallelPort", help="parallel port")
+    yield DeviceType(name="isa-fdc", factory=f"{chips}.fdc:FloppyController", help="floppy controller, 82077AA")
+    yield DeviceType(name="isa-ide", factory=f"{chips}.ide:IDEChannel", help="ATA channel for two disks")
 
 
 @hookimpl

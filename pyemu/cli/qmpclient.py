@@ -34,6 +34,8 @@ class QMPConnection:
             else:
                 self._sock = socket.create_connection((self._where.host, self._where.port), _TIMEOUT)
         except OSError as error:
+            if self._where.family == "unix":
+                self._sock.close()
             raise ControlError(f"qmp {self._where}: {error.strerror or error}") from None
         self._file = self._sock.makefile("rwb")
         if "QMP" not in self._read():

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
 import pathlib
 import signal
 import threading
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigError
+from ..errors import ConfigError, MigrationError
 from ..plugin import PluginManager
 from . import options
 
@@ -72,20 +73,42 @@ def run(args: argparse.Namespace) -> int:
 
     with contextlib.ExitStack() as stack:
         machine = stack.enter_context(Machine(**machine_arguments(args)))
-        finished = _Finished(machine, keep=bool(args.qmp or args.qtest))
+        keep = bool(args.qmp or args.qtest)
+        if not keep:  # what goes wrong is the program's last line then; it need not be logged as well
+            logging.getLogger("pyemu.machine").setLevel(logging.CRITICAL)
+        finished = _Finished(machine, keep)
         if args.qmp:
             stack.callback(QMPServer(machine, args.qmp).close)
         if args.qtest:
             stack.callback(QTestServer(machine, args.qtest).close)
         stack.enter_context(_signals(machine))
         if args.incoming not in (None, "defer"):
-            machine.migration.incoming(args.incoming, autostart=not args.stopped, exit_on_error=True)
+            _load(machine, args.incoming, start=not args.stopped)
         elif args.incoming is None and not args.stopped:
             machine.cont()
         finished.wait()
         if machine.fault is not None:
             raise machine.fault
         return 0
+
+
+def _load(machine: Machine, uri: str, start: bool) -> None:
+    """Begins to load; a file says itself which capabilities it was saved with.
+
+    Raises:
+        MigrationError: the file is none that can be loaded; it is named.
+    """
+    from ..migration import read_header
+
+    try:
+        path, _, offset = uri.removeprefix("file:").partition(",offset=")
+        if uri.startswith("file:") and not offset:
+            machine.migration.set_capabilities(dict.fromkeys(read_header(path).capabilities, True))
+        machine.migration.incoming(uri, autostart=start, exit_on_error=True)
+        if machine.migration.wait() == "failed" and isinstance(machine.migration.error, MigrationError):
+            raise machine.migration.error
+    except MigrationError as error:
+        raise MigrationError(f"{uri}: {error}", desc=error.desc) from error
 
 
 def machine_arguments(args: argparse.Namespace) -> dict[str, Any]:
