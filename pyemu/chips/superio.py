@@ -14,6 +14,7 @@ effect is refused (an illegal base or interrupt line); the refusal is logged onc
 
 from __future__ import annotations
 
+import functools
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -64,6 +65,8 @@ def legal_irq(value: int) -> int | None:
     return None if value == 0 or value in UNROUTABLE_IRQS else value
 
 
+# Guests that move functions do so between few places: kept layouts make that several times faster.
+@functools.lru_cache(maxsize=1024)
 def place(selected: bool, base: int, irq: int, dma: int | None = None, mode: str = "") -> FunctionLayout:
     """A layout from register values, with what is illegal refused."""
     refused = ""
@@ -218,13 +221,14 @@ class SuperIO(ISADevice):
             if wanted.refused:
                 self.warn_once(f"{name}: {wanted.refused}", "%s: %s", name, wanted.refused)
             before = self.applied.get(name)
-            if wanted != before:
+            if wanted is not before and wanted != before:
                 changes.append((name, function, before, wanted))
         if not changes:
             return
         # Functions that leave go first: among equals the one shown last answers, and a function
         # that arrives where another leaves must not depend on the order of names.
-        changes.sort(key=lambda change: change[3].enabled)
+        if len(changes) > 1:
+            changes.sort(key=lambda change: change[3].enabled)
         with self.bus.ports.transaction():
             for name, function, before, wanted in changes:
                 _move(function, before, wanted)

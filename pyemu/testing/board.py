@@ -63,11 +63,15 @@ class Board:
         Raises:
             DeviceError: a device failed in it.
         """
-        result = self.machine.call(function)
-        fault = self.machine.call(self.machine.take_fault)
-        if fault is not None:
-            raise fault
-        return result
+
+        def checked() -> T:
+            result = function()
+            fault = self.machine.take_fault()
+            if fault is not None:
+                raise fault
+            return result
+
+        return self.machine.call(checked)
 
     def inb(self, port: int, size: int = 1) -> int:
         """Reads a port."""

@@ -20,6 +20,7 @@ From the shell, with the exit status 1 when an answer differs::
 from __future__ import annotations
 
 import argparse
+import functools
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -57,6 +58,9 @@ class Target(Protocol):
 
     def step(self, delta_ns: int) -> None:
         """Lets guest time pass."""
+
+    def together(self, function: Callable[[], int | None]) -> int | None:
+        """Runs *function*, which uses the methods above, with nothing happening in between."""
 
     def close(self) -> None: ...
 
@@ -189,8 +193,9 @@ class _Session:
                 raise ConfigError("the transcript reads PCI configuration space, and there is no ISA bridge on bus 0")
         return self._slot
 
-    def run(self, operation: Operation) -> int | None:
-        """Carries the operation out; what a read answered."""
+    def advance_and_run(self, operation: Operation) -> int | None:
+        """Lets some time pass and carries the operation out; what a read answered."""
+        self.target.step(STEP_NS)
         args, size = operation.args, operation.size
         if operation.kind == "in":
             return self.target.io_read(args[0], size)
@@ -219,8 +224,7 @@ def replay(
                 session = _Session(factory(dict(operation.options)))
                 continue
             assert session is not None, "parse() puts powerup first"
-            session.target.step(STEP_NS)
-            got = session.run(operation)
+            got = session.target.together(functools.partial(session.advance_and_run, operation))
             expected = operation.accepted(answers)
             if got is None or expected is None:
                 continue
@@ -232,31 +236,34 @@ def replay(
 
 
 class MachineTarget:
-    """A machine without a CPU, whose clock moves only when told to."""
+    """A machine without a CPU, whose clock moves only when told to; to be used inside :meth:`together`."""
 
     def __init__(self, board: str, properties: Mapping[str, Any], **machine_options: Any) -> None:
         from ..machine import Machine
 
         self.machine = Machine(board, properties=dict(properties), cpu="none", clock="step", **machine_options)
 
-    def _call(self, function: Callable[[], Any]) -> Any:
-        result = self.machine.call(function)
-        fault = self.machine.call(self.machine.take_fault)
-        if fault is not None:
-            raise fault
-        return result
-
     def io_read(self, port: int, size: int) -> int:
-        return int(self._call(lambda: self.machine.ports.read(port, size)))
+        return int(self.machine.ports.read(port, size))
 
     def io_write(self, port: int, size: int, value: int) -> None:
-        self._call(lambda: self.machine.ports.write(port, size, value))
+        self.machine.ports.write(port, size, value)
 
     def reset(self) -> None:
         self.machine.reset()
 
     def step(self, delta_ns: int) -> None:
-        self._call(lambda: self.machine.clock.advance(delta_ns))
+        self.machine.clock.advance(delta_ns)
+
+    def together(self, function: Callable[[], int | None]) -> int | None:
+        def checked() -> int | None:
+            result = function()
+            fault = self.machine.take_fault()
+            if fault is not None:
+                raise fault
+            return result
+
+        return self.machine.call(checked)
 
     def close(self) -> None:
         self.machine.close()

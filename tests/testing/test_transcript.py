@@ -42,6 +42,9 @@ class FakeTarget:
     def step(self, delta_ns):
         self.log.append(delta_ns)
 
+    def together(self, function):
+        return function()
+
     def close(self):
         self.log.append("closed")
 

@@ -92,9 +92,7 @@ def _superio_function(machine: Machine, name: str) -> ISAFunction:
     return pc.serial_port(machine, int(name.removeprefix("serial")) - 1)
 
 
-def _add_functions(
-    machine: Machine, pci: PCIBus, core: pc.Core, model: Model, reset_style: str
-) -> dict[int, ViaFunction]:
+def _add_functions(machine: Machine, pci: PCIBus, core: pc.Core, model: Model, reset_style: str) -> dict[int, ViaFunction]:
     functions: dict[int, ViaFunction] = {}
     types = (ViaIDE, ViaUSB, ViaUSB, ViaPower, ViaAudio, ViaModem)
     revisions = QEMU_REVISIONS if reset_style == "qemu" else model.revisions

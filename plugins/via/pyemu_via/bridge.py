@@ -93,9 +93,11 @@ class ViaBridge(PCIDevice):
         self.define(REG_CAPABILITIES, 1, 0xC0)
         if qemu:
             self.define(REG_SUBSYSTEM, 4, QEMU_SUBSYSTEM[1] << 16 | QEMU_SUBSYSTEM[0])
-        resets = {**self.resets, **(self.resets_qemu if qemu else {})}
-        for register in PRIVATE:
-            self.define(register, 1, resets.get(register, 0), wmask=0 if register in self.read_only else 0xFF)
+        self.define(PRIVATE.start, len(PRIVATE), wmask=(1 << 8 * len(PRIVATE)) - 1)
+        for register in self.read_only:
+            self.define(register, 1)
+        for register, value in {**self.resets, **(self.resets_qemu if qemu else {})}.items():
+            self.define(register, 1, value, wmask=0xFF)
 
     def wire(self, isa: ISABus, superio: ViaSuperIO, functions: Mapping[int, ViaFunction]) -> None:
         """Connects function 0 with what it controls; all of it is plugged in."""

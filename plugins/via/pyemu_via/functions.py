@@ -55,8 +55,7 @@ class ViaFunction(PCIDevice):
         self.irq_out = IRQOut(f"{self.type_name}.irq")
         if self.reset_style == "qemu":
             self.define(REG_SUBSYSTEM, 4, QEMU_SUBSYSTEM[1] << 16 | QEMU_SUBSYSTEM[0])
-        for register in PRIVATE:
-            self.define(register, 1, wmask=0xFF)
+        self.define(PRIVATE.start, len(PRIVATE), wmask=(1 << 8 * len(PRIVATE)) - 1)
 
     def wire(self, isa: ISABus, bridge: ViaBridge) -> None:
         """Connects the function with the ISA side of the chip."""
@@ -116,9 +115,7 @@ class ViaUSB(ViaFunction):
     type_name = "via-uhci"
     device_id = 0x3038
     class_code = 0x0C0300
-    vmstate: ClassVar[VMState] = pci_state(
-        "via-uhci", vmstate.buffer("registers.data", 32), vmstate.int64("frame_origin")
-    )
+    vmstate: ClassVar[VMState] = pci_state("via-uhci", vmstate.buffer("registers.data", 32), vmstate.int64("frame_origin"))
 
     def __init__(self, **properties: Any) -> None:
         super().__init__(**properties)

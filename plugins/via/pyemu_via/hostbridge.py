@@ -23,5 +23,4 @@ class ViaHostBridge(PCIDevice):
         super().__init__(**properties)
         self.define(REG_COMMAND, 2, 0x0006, wmask=0x0340)
         self.define(REG_STATUS, 2, 0x0200, w1c=STATUS_W1C)
-        for register in PRIVATE:
-            self.define(register, 1, wmask=0xFF)
+        self.define(PRIVATE.start, len(PRIVATE), wmask=(1 << 8 * len(PRIVATE)) - 1)

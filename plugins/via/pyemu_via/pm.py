@@ -93,9 +93,7 @@ class ViaPower(ViaFunction):
         self.smbus.define(0xA, 2, wmask=0xFFFF)
         self.apm.define(0, 2, wmask=0xFFFF)
         self.pm_ports = PortioList(self, self.pm.table(self._pm_read, self._pm_write), f"{self.type_name} registers")
-        self.smbus_ports = PortioList(
-            self, self.smbus.table(self._smb_read, self._smb_write), f"{self.type_name} smbus"
-        )
+        self.smbus_ports = PortioList(self, self.smbus.table(self._smb_read, self._smb_write), f"{self.type_name} smbus")
         self.apm_ports = PortioList(self, self.apm.table(write=self._apm_write)[:2], f"{self.type_name} apm")
 
     # -- life -------------------------------------------------------------------------------------
@@ -157,9 +155,7 @@ class ViaPower(ViaFunction):
     def _place(self, ports: PortioList, register: int, mask: int, enabled: bool) -> None:
         base = int.from_bytes(self.config[register : register + 2], "little") & mask
         if enabled and base < LOWEST_BASE:
-            self.warn_once(
-                f"{ports.name} {base:x}", "%s: base 0x%x is below 0x%x: not decoded", ports.name, base, LOWEST_BASE
-            )
+            self.warn_once(f"{ports.name} {base:x}", "%s: base 0x%x is below 0x%x: not decoded", ports.name, base, LOWEST_BASE)
             enabled = False
         if not enabled:
             ports.set_enabled(False)

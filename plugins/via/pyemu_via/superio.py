@@ -67,9 +67,7 @@ class ViaSuperIO(SuperIO):
             PortioEntry(1, 1, 1, self._read_data, self._write_data),
         ]
         # Above the functions: while it is open the pair answers, whoever was moved onto its ports.
-        self.pair = self.add_ports(
-            table, CONFIG_BASE, f"{self.id} configuration", PRIORITY_CONFIG, self.open, plain=True
-        )
+        self.pair = self.add_ports(table, CONFIG_BASE, f"{self.id} configuration", PRIORITY_CONFIG, self.open, plain=True)
 
     def set_open(self, open: bool) -> None:
         """Opens or closes the configuration ports; index and registers stay as they are."""
