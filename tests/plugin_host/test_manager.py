@@ -100,7 +100,8 @@ def test_an_unknown_name_mentions_plugins_that_could_not_be_read(manager):
 
 def test_an_unknown_name_lists_the_known_ones_and_a_close_one(manager):
     text = refusal(manager("fake-good"), "device", "wigdet")
-    assert text == "unknown device wigdet (did you mean widget?); known: widget"
+    known = "isa-fdc, isa-ide, isa-parallel, isa-serial, widget"
+    assert text == f"unknown device wigdet (did you mean widget?); known: {known}"
 
 
 def test_two_providers_of_one_name_are_an_error_that_names_both(manager):
@@ -115,7 +116,7 @@ def test_two_providers_of_one_name_are_an_error_that_names_both(manager):
 
 def test_a_conflict_leaves_the_other_names_of_both_alone(manager):
     host = manager("fake-twin-one", "fake-twin-two")
-    assert sorted(host.devices()) == ["only-one", "only-two"]
+    assert {"only-one", "only-two"} <= set(host.devices()) and "twin" not in host.devices()
     assert listed(host, "twin-one").state == "loaded"
     assert listed(host, "twin-one").reason == "device twin is also provided by twin-two (fake-twin-two 3.1)"
 
