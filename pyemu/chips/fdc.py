@@ -10,17 +10,16 @@ sizes the controller finds no sector, as on a disk that was formatted so.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..device import ISAFunction, Property, VMState, vmstate
 from ..errors import MigrationError
+from ._floppy import SECTOR, Drive
 
 if TYPE_CHECKING:
     from ..device import BlockBackend
     from ..memory import PortioEntry
 
-SECTOR = 512
 SECTOR_CODE = 2  # N of a 512-byte sector
 
 REG_SRB, REG_DOR, REG_TDR, REG_MSR, REG_FIFO, REG_DIR = 1, 2, 3, 4, 5, 7
@@ -35,7 +34,8 @@ SRB_IDLE = 0xC0
 ST0_ABNORMAL, ST0_INVALID, ST0_READY_CHANGED, ST0_SEEK_END, ST0_EQUIPMENT, ST0_NOT_READY = (
     0x40, 0x80, 0xC0, 0x20, 0x10, 0x08,
 )  # fmt: skip
-ST1_END, ST1_NO_DATA, ST1_WRITE_PROTECTED, ST1_NO_ADDRESS_MARK = 0x80, 0x04, 0x02, 0x01
+ST1_END, ST1_DATA_ERROR, ST1_NO_DATA, ST1_WRITE_PROTECTED, ST1_NO_ADDRESS_MARK = 0x80, 0x20, 0x04, 0x02, 0x01
+ST2_DATA_ERROR = 0x20  # in the data, not in an address mark
 ST3_WRITE_PROTECTED, ST3_READY, ST3_TRACK0, ST3_TWO_SIDES = 0x40, 0x20, 0x10, 0x08
 
 CMD_MULTI_TRACK = 0x80
@@ -52,58 +52,10 @@ _PARAMETERS = {
     CMD_PERPENDICULAR: 1, CMD_CONFIGURE: 3, CMD_LOCK: 0,
 }  # fmt: skip
 _LONGEST_RESULT = 10
+#: Bytes the host gives for each sector to format: C, H, R and N.
+ADDRESS_FIELD = 4
 
 PHASE_COMMAND, PHASE_TO_HOST, PHASE_FROM_HOST, PHASE_RESULT = range(4)
-
-
-@dataclass(frozen=True, slots=True)
-class Geometry:
-    """Cylinders, heads and sectors a track of a medium."""
-
-    cylinders: int
-    heads: int
-    sectors: int
-
-    @property
-    def size(self) -> int:
-        return self.cylinders * self.heads * self.sectors * SECTOR
-
-
-#: What images of each size are.
-GEOMETRIES = (
-    Geometry(40, 1, 8), Geometry(40, 1, 9), Geometry(40, 2, 8), Geometry(40, 2, 9), Geometry(80, 2, 9),
-    Geometry(80, 2, 15), Geometry(80, 2, 18), Geometry(80, 2, 21), Geometry(80, 2, 36),
-)  # fmt: skip
-
-
-def geometry_of(size: int) -> Geometry:
-    """The medium an image of *size* bytes is; for odd sizes the smallest that holds it, else 2.88 MB."""
-    return next((g for g in GEOMETRIES if size <= g.size), GEOMETRIES[-1])
-
-
-class Drive:
-    """One drive: its medium and where its head is."""
-
-    STATE = VMState("fdc-drive", fields=(vmstate.uint8("cylinder"), vmstate.boolean("changed")))
-
-    def __init__(self, image: BlockBackend | None) -> None:
-        self.image = image
-        self.geometry = geometry_of(image.size) if image is not None else GEOMETRIES[6]
-        self.cylinder = 0
-        self.changed = True
-
-    def insert(self, image: BlockBackend | None) -> None:
-        """Another medium, or none; the change line tells the guest."""
-        self.image = image
-        if image is not None:
-            self.geometry = geometry_of(image.size)
-        self.changed = True
-
-    def step_to(self, cylinder: int) -> None:
-        """Moves the head. A step with a medium inside resets the change line."""
-        self.cylinder = min(cylinder, self.geometry.cylinders + 3)
-        if self.image is not None:
-            self.changed = False
 
 
 class FloppyController(ISAFunction):
@@ -195,12 +147,27 @@ class FloppyController(ISAFunction):
         self._drive_pins()
 
     def post_load(self, version: int) -> None:
-        if self.position > self.length or self.result_position > self.result_length:
+        if not self._possible():
             raise MigrationError(
-                f"{self.id}: position {self.position} of {self.length}, "
-                f"result byte {self.result_position} of {self.result_length}"
+                f"{self.id}: phase {self.phase} of command {self.command[0]:#04x} with {self.command_length} bytes, "
+                f"position {self.position} of {self.length}, result byte {self.result_position} of {self.result_length}"
             )
         self._drive_pins()
+
+    def _possible(self) -> bool:
+        """Whether a command could have led to the phase and the counters."""
+        command = self.command[0] & CMD_MASK
+        parameters = _PARAMETERS.get(command, 0)
+        if self.phase == PHASE_COMMAND:
+            return self.command_length <= parameters
+        if self.phase == PHASE_RESULT:
+            return self.result_position < self.result_length
+        if self.command_length != parameters + 1 or self.position > self.length:
+            return False
+        if command == CMD_FORMAT:
+            return self.phase == PHASE_FROM_HOST and self.length == ADDRESS_FIELD > self.position and self.to_format > 0
+        reads = command in (CMD_READ, CMD_READ_TRACK)
+        return (reads or command == CMD_WRITE) and reads == (self.phase == PHASE_TO_HOST) and self.length == SECTOR
 
     # -- registers --------------------------------------------------------------------------------
 
@@ -309,9 +276,13 @@ class FloppyController(ISAFunction):
 
     # -- commands ---------------------------------------------------------------------------------
 
-    def _execute(self, command: int) -> None:
+    def _target(self) -> Drive | None:
+        """The drive that the command names, if it exists."""
         number = self.command[1] & 3
-        drive = self.drives[number] if number < 2 else None
+        return self.drives[number] if number < 2 else None
+
+    def _execute(self, command: int) -> None:
+        number, drive = self.command[1] & 3, self._target()
         if command in (CMD_READ, CMD_WRITE, CMD_READ_TRACK):
             self._begin_transfer(command)
         elif command == CMD_FORMAT:
@@ -401,8 +372,7 @@ class FloppyController(ISAFunction):
         self._drive_pins()
 
     def _begin_format(self) -> None:
-        number = self.command[1] & 3
-        drive = self.drives[number] if number < 2 else None
+        drive = self._target()
         self.head = self.command[1] >> 2 & 1
         self.to_format = self.command[3]
         self.record = 0
@@ -414,14 +384,13 @@ class FloppyController(ISAFunction):
             self._end(self._unit())
         else:
             self.cylinder = drive.cylinder
-            self.position, self.length = 0, 4
+            self.position, self.length = 0, ADDRESS_FIELD
             self.phase = PHASE_FROM_HOST
             self._drive_pins()
 
     def _sector_address(self, writing: bool) -> int | None:
         """Byte offset of the current sector in the image; None after the command was failed."""
-        number = self.command[1] & 3
-        drive = self.drives[number] if number < 2 else None
+        drive = self._target()
         if drive is None or drive.image is None:
             self._fail(ST1_NO_ADDRESS_MARK)
             return None
@@ -441,16 +410,30 @@ class FloppyController(ISAFunction):
             return None
         return address
 
+    def _store(self, address: int, data: bytes) -> bool:
+        """Writes to the image of the command's drive; false after the command was failed."""
+        image = self._image()
+        try:
+            image.write(address, data)
+        except OSError as error:
+            self._fail_data("writing", address, error)
+            return False
+        return True
+
     def _image(self) -> BlockBackend:
-        image = self.drives[self.command[1] & 1].image
-        assert image is not None
-        return image
+        drive = self._target()
+        assert drive is not None and drive.image is not None  # the caller has asked
+        return drive.image
 
     def _load_sector(self) -> bool:
         address = self._sector_address(writing=False)
         if address is None:
             return False
-        self.sector[:] = self._image().read(address, SECTOR)
+        try:
+            self.sector[:] = self._image().read(address, SECTOR)
+        except OSError as error:
+            self._fail_data("reading", address, error)
+            return False
         self.position, self.length = 0, SECTOR
         return True
 
@@ -504,9 +487,8 @@ class FloppyController(ISAFunction):
             self._format_sector()
             return
         address = self._sector_address(writing=True)
-        if address is None:
+        if address is None or not self._store(address, bytes(self.sector)):
             return
-        self._image().write(address, bytes(self.sector))
         # With DMA the terminal count may follow this byte, so the next sector begins with the next byte.
         if self.specify[1] & 1:
             self._next_written()
@@ -519,13 +501,17 @@ class FloppyController(ISAFunction):
         return True
 
     def _format_sector(self) -> None:
-        cylinder, head, record, code = self.sector[:4]
-        drive = self.drives[self.command[1] & 1]
+        cylinder, head, record, code = self.sector[:ADDRESS_FIELD]
+        drive = self._target()
+        if drive is None or drive.image is None:
+            self._fail(ST1_NO_ADDRESS_MARK)
+            return
         g = drive.geometry
         if cylinder == drive.cylinder < g.cylinders and head == self.head < g.heads and 1 <= record <= g.sectors:
             address = ((cylinder * g.heads + head) * g.sectors + record - 1) * SECTOR
-            if code == SECTOR_CODE and address + SECTOR <= self._image().size:
-                self._image().write(address, bytes((self.command[5],)) * SECTOR)
+            fits = code == SECTOR_CODE and address + SECTOR <= drive.image.size
+            if fits and not self._store(address, bytes((self.command[5],)) * SECTOR):
+                return
         self.position = 0
         self.record = record
         self.to_format -= 1
@@ -541,7 +527,8 @@ class FloppyController(ISAFunction):
                 self.sector[self.position :] = bytes(self.length - self.position)
                 self.position = self.length
                 self._take_sector()
-            if self.position == self.length:
+            if self.position:
+                # Also when the rest of a sector was not wanted: it is read to its end all the same.
                 self._next_address()
         if self.phase != PHASE_RESULT:
             self._end(self._unit())
@@ -563,10 +550,15 @@ class FloppyController(ISAFunction):
     def _fail(self, st1: int) -> None:
         self._end(ST0_ABNORMAL | self._unit(), st1=st1)
 
-    def _end(self, st0: int, st1: int = 0) -> None:
+    def _fail_data(self, doing: str, address: int, error: OSError) -> None:
+        """The host could not access the image: for the guest, a sector whose data are damaged."""
+        self.warn_once(f"{doing} {error}", "%s the sector at %#x: %s", doing, address, error)
+        self._end(ST0_ABNORMAL | self._unit(), st1=ST1_DATA_ERROR, st2=ST2_DATA_ERROR)
+
+    def _end(self, st0: int, st1: int = 0, st2: int = 0) -> None:
         """The result phase of commands that move or look for sectors."""
         code = self.command[5] if self.command_length > 5 else SECTOR_CODE
-        self._finish(bytes((st0, st1, 0, self.cylinder, self.head, self.record, code)), interrupt=True)
+        self._finish(bytes((st0, st1, st2, self.cylinder, self.head, self.record, code)), interrupt=True)
 
     def _finish(self, result: bytes, interrupt: bool) -> None:
         self.result[: len(result)] = result
