@@ -68,7 +68,7 @@ class ISADevice(Device):
     """A device on an ISA bus; what it claims here is given back by :meth:`unrealize`."""
 
     bus_kind = "isa"
-    volatile: ClassVar[frozenset[str]] = frozenset({"placed_by", "_claims", "_pins", "_windows"})
+    volatile: ClassVar[frozenset[str]] = frozenset({"placed_by", "_ports", "_pins", "_windows"})
     bus: ISABus
 
     def __init__(self, **properties: object) -> None:
@@ -76,7 +76,7 @@ class ISADevice(Device):
         #: The part that places this device, e.g. its SuperIO; None when the board or the user does.
         #: Ports of a device that another one places may overlap others, ports of the rest may not.
         self.placed_by: Device | None = None
-        self._claims: list[_Claim] = []
+        self._ports: list[PortioList] = []
         self._pins: list[IRQOut] = []
         self._windows: list[MemoryRegion] = []
 
@@ -107,13 +107,25 @@ class ISADevice(Device):
         """
         from ..memory import PortioList
 
-        claim = _Claim(self, table, base, priority)
+        ports = PortioList(self, table, name or self.id, plain=plain)
         if enabled and (exclusive if exclusive is not None else self.placed_by is None):
-            claim.check(self.bus)
-        claim.ports = PortioList(self, table, name or self.id, plain=plain)
-        claim.ports.add(self.bus.ports, base, priority=priority, enabled=enabled)
-        self._claims.append(claim)
-        return claim.ports
+            self._check_free(ports, base, priority)
+        ports.add(self.bus.ports, base, priority=priority, enabled=enabled)
+        self._ports.append(ports)
+        return ports
+
+    def _check_free(self, ports: PortioList, base: int, priority: int) -> None:
+        mine = [(base + offset, base + offset + length) for offset, length in ports.chunks]
+        for other in self.bus.ports.regions():
+            if other.owner is self or other.priority != priority:
+                continue
+            for first, end in mine:
+                if first < other.start + other.length and other.start < end:
+                    raise MemoryMapError(
+                        f"{self.id}: ports {first:#x}-{end - 1:#x} overlap"
+                        f" {getattr(other.owner, 'id', other.owner)} at"
+                        f" {other.start:#x}-{other.start + other.length - 1:#x}"
+                    )
 
     def new_irq(self, name: str = "irq", n: int | None = None) -> IRQOut:
         """An interrupt output pin, connected to line *n* of the bus when that is given."""
@@ -134,11 +146,10 @@ class ISADevice(Device):
 
     def unrealize(self) -> None:
         """Frees the ports and windows and cuts the pins off. State stays."""
-        for claim in self._claims:
-            if claim.ports is not None:
-                claim.ports.remove()
-                claim.ports.destroy()
-        self._claims.clear()
+        for ports in self._ports:
+            ports.remove()
+            ports.destroy()
+        self._ports.clear()
         for pin in self._pins:
             pin.connect(None)
         self._pins.clear()
@@ -146,36 +157,6 @@ class ISADevice(Device):
             for region in self._windows:
                 self.bus.memory.root.remove_subregion(region)
         self._windows.clear()
-
-
-class _Claim:
-    """The ports one list covers, so that two owners of one port can be named."""
-
-    def __init__(self, owner: Device, table: Sequence[PortioEntry], base: int, priority: int) -> None:
-        self.owner = owner
-        self.base = base
-        self.priority = priority
-        self.spans = sorted({(entry.offset, entry.offset + entry.length) for entry in table})
-        self.ports: PortioList | None = None
-
-    def ranges(self) -> list[tuple[int, int]]:
-        base = self.ports.address if self.ports is not None else self.base
-        return [(base + first, base + end) for first, end in self.spans]
-
-    def check(self, bus: ISABus) -> None:
-        for device in bus.devices:
-            if device is self.owner or not isinstance(device, ISADevice):
-                continue
-            for other in device._claims:
-                if other.priority != self.priority or other.ports is None or not other.ports.enabled:
-                    continue
-                for a, a_end in self.ranges():
-                    for b, b_end in other.ranges():
-                        if a < b_end and b < a_end:
-                            raise MemoryMapError(
-                                f"{self.owner.id}: ports {a:#x}-{a_end - 1:#x} overlap"
-                                f" {device.id} at {b:#x}-{b_end - 1:#x}"
-                            )
 
 
 class ISAFunction(ISADevice):
