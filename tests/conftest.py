@@ -8,6 +8,8 @@ import pytest
 
 import pyemu
 
+pytest_plugins = ["pyemu.testing.fixtures"]
+
 HERE = pathlib.Path(pyemu.__file__).parent
 CHECKOUT = pathlib.Path(__file__).parents[1]
 

@@ -267,6 +267,11 @@ class PCIDevice(Device):
         """
         return True
 
+    @property
+    def bars(self) -> tuple[tuple[int, str, int, int | None], ...]:
+        """Each base register: number, ``io`` or ``mem32``, size, and where it decodes at present or None."""
+        return tuple((bar.number, bar.kind, bar.size, bar.mapped_at) for bar in self._bars.values())
+
     def bar_address(self, number: int) -> int | None:
         """Where base register *number* decodes at present, None where it does not."""
         return self._bars[number].mapped_at

@@ -6,6 +6,6 @@ Conformance suites are classes to inherit from; pytest finds their tests in the 
 
 from .bench import Benchmark
 from .conformance import DeviceConformance
-from .fakes import ISAFixture
+from .fakes import ISAFixture, PCIFixture
 
-__all__ = ["Benchmark", "DeviceConformance", "ISAFixture"]
+__all__ = ["Benchmark", "DeviceConformance", "ISAFixture", "PCIFixture"]

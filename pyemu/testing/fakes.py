@@ -1,36 +1,44 @@
 # SPDX-License-Identifier: MIT
-"""Surroundings for a device under test: ports, interrupt lines and a clock that only the test moves."""
+"""Surroundings for a device under test: ports, memory, interrupt lines and a clock that only the test moves."""
 
 from __future__ import annotations
 
-from ..device import Clock, Device, IRQLine, ISABus
+import random
+from typing import Any
+
+from ..device import Bus, Clock, Device, IRQLine, ISABus, PCIBus, PCIConfigPorts, PCIDevice
 from ..memory import AddressSpace, MemoryRegion, PortSpace, RAMBlock
 
 RAM_SIZE = 1 << 20
 
 
-class ISAFixture:
-    """An ISA bus with nothing on it.
+class Fixture:
+    """What all surroundings have; subclasses add the bus.
 
     Attributes:
-        ports, clock, memory, bus: as in a machine; the clock is of kind ``step``.
+        ports, clock, memory: as in a machine; the clock is of kind ``step``.
         ram: 1 MiB of memory at address 0.
-        lines: the sixteen interrupt lines.
+        bus: where the device is plugged in.
+        lines: the interrupt lines of the bus.
         edges: ``(line, level)`` of each change of a line, in order.
     """
+
+    bus: Bus
+    lines: list[IRQLine]
 
     def __init__(self) -> None:
         self.ports = PortSpace("io")
         self.clock = Clock("step")
         self.edges: list[tuple[int, int]] = []
-        self.lines = [IRQLine(f"irq{n}", n, lambda n, level: self.edges.append((n, level))) for n in range(16)]
         self.ram = RAMBlock("ram", RAM_SIZE)
         root = MemoryRegion.container("system", 1 << 32)
         root.add_subregion(0, MemoryRegion.ram("ram", self.ram))
         self.memory = AddressSpace("memory", root)
-        self.bus = ISABus(self.ports, self.memory, self.clock, self.lines)
 
-    def plug(self, device: Device) -> Device:
+    def _changed(self, n: int, level: int) -> None:
+        self.edges.append((n, level))
+
+    def plug(self, device: Device) -> Any:
         """Puts *device* on the bus."""
         return self.bus.plug(device)
 
@@ -57,7 +65,87 @@ class ISAFixture:
         self.ports.write(port, size, value)
         self._raise_fault()
 
+    def poke(self, chance: random.Random) -> Any:
+        """One random access to whatever the guest can reach of the device; what a read gave, or None."""
+        ports = self.mapped()
+        if not ports:
+            return None
+        port, size = chance.choice(ports), chance.choice((1, 1, 1, 2, 4))
+        if chance.random() < 0.5:
+            return self.read(port, size)
+        self.write(port, chance.getrandbits(8 * size), size)
+        return None
+
     def _raise_fault(self) -> None:
-        fault = self.ports.take_fault()
+        fault = self.ports.take_fault() or self.memory.take_fault()
         if fault is not None:
             raise fault
+
+
+class ISAFixture(Fixture):
+    """An ISA bus with nothing on it and sixteen lines."""
+
+    bus: ISABus
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines = [IRQLine(f"irq{n}", n, self._changed) for n in range(16)]
+        self.bus = ISABus(self.ports, self.memory, self.clock, self.lines)
+
+
+class PCIFixture(Fixture):
+    """A PCI bus with nothing on it but its configuration ports at CF8, and four lines."""
+
+    bus: PCIBus
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bus = PCIBus(self.ports, self.memory, self.clock, self._changed)
+        self.lines = list(self.bus.lines)
+        self.config = PCIConfigPorts()
+        self.bus.plug(self.config)
+
+    def mapped(self) -> list[int]:
+        """Every port that something answers at, the configuration ports left out."""
+        return [port for port in super().mapped() if not 0xCF8 <= port <= 0xCFF]
+
+    def config_read(self, device: PCIDevice, register: int, size: int = 4) -> int:
+        """A configuration read, the way a guest makes it."""
+        self.write(0xCF8, self._address(device, register), 4)
+        return self.read(0xCFC + register % 4, size)
+
+    def config_write(self, device: PCIDevice, register: int, value: int, size: int = 4) -> None:
+        """A configuration write, the way a guest makes it."""
+        self.write(0xCF8, self._address(device, register), 4)
+        self.write(0xCFC + register % 4, value, size)
+
+    def poke(self, chance: random.Random) -> Any:
+        """Half of the accesses go to the configuration space, the rest to what it has mapped."""
+        ports = self.mapped()
+        devices = list(self.bus.by_devfn.values())
+        if not devices or (ports and chance.random() < 0.5):
+            return super().poke(chance)
+        windows = [(at, size) for d in devices for _, kind, size, at in d.bars if kind == "mem32" and at is not None]
+        if windows and chance.random() < 0.5:
+            return self._poke_memory(chance, *chance.choice(windows))
+        device, register, size = chance.choice(devices), chance.randrange(256), chance.choice((1, 1, 2, 4))
+        register -= register % size
+        if chance.random() < 0.5:
+            return self.config_read(device, register, size)
+        self.config_write(device, register, chance.getrandbits(8 * size), size)
+        return None
+
+    def _poke_memory(self, chance: random.Random, at: int, length: int) -> Any:
+        size = chance.choice((1, 2, 4))
+        address = at + chance.randrange(0, length, size)
+        if chance.random() < 0.5:
+            value = self.memory.load(address, size)
+        else:
+            value = self.memory.store(address, size, chance.getrandbits(8 * size))
+        self._raise_fault()
+        return value
+
+    @staticmethod
+    def _address(device: PCIDevice, register: int) -> int:
+        assert device.devfn is not None, f"{device.id} is not plugged in"
+        return 0x80000000 | device.devfn << 8 | register & 0xFC

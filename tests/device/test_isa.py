@@ -76,11 +76,6 @@ class DMALatch(Latch):
         pass
 
 
-@pytest.fixture
-def isa():
-    return ISAFixture()
-
-
 # -- the bus --------------------------------------------------------------------------------------
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from ...errors import PyemuError
 from .capture import DEFAULT_CAPTURE, Capture, Condition
@@ -96,7 +96,7 @@ class Chardev:
         """Gives host resources back, after a short chance for pending output. May be called twice."""
         self.closed = True
 
-    def __enter__(self) -> Chardev:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
