@@ -104,6 +104,10 @@ cdef class IDECore:
         cdef uint64_t value = 0
         cdef unsigned n
         cdef unsigned step = size if size > 1 else 2
+        if step == 4 and not self.holds(4) and self.holds(2):
+            # The port has 16 bits: two cycles, here with the end of a block between them.
+            value = self.read_data(2) & 0xFFFF
+            return value | (self.read_data(2) & 0xFFFF) << 16
         if self.phase != IN or not self.holds(step):
             return 0xFFFFFF7Fu if not self.present else 0xFFFFFFFFu
         for n in range(step):
@@ -118,6 +122,10 @@ cdef class IDECore:
     cdef void write_data(self, unsigned size, uint64_t value) noexcept nogil:
         cdef unsigned n
         cdef unsigned step = size if size > 1 else 2
+        if step == 4 and not self.holds(4) and self.holds(2):
+            self.write_data(2, value & 0xFFFF)
+            self.write_data(2, value >> 16 & 0xFFFF)
+            return
         if self.phase != OUT or not self.holds(step):
             return
         if size == 1:

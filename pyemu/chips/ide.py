@@ -179,11 +179,22 @@ class IDEChannel(IDECore, ISAFunction):
         Raises:
             MigrationError: the transfer under way is impossible with the disks attached.
         """
-        if self.position > self.limit or self.limit % 4 or self.position % 2:
+        if self.phase != PHASE_IDLE:
+            self._check_transfer()
+        elif self.position > self.limit:
             raise MigrationError(f"{self.id}: position {self.position} does not fit a block of {self.limit} bytes")
-        if self.phase != PHASE_IDLE and self.disk.drive is None:
-            raise MigrationError(f"{self.id}: a transfer is under way on device {self.selected}, which is not there")
         self.update_pin()
+
+    def _check_transfer(self) -> None:
+        if self.disk.drive is None:
+            raise MigrationError(f"{self.id}: a transfer is under way on device {self.selected}, which is not there")
+        sectors, rest = divmod(self.limit, SECTOR)
+        if not sectors or rest or self.position >= self.limit or self.position % 2:
+            raise MigrationError(f"{self.id}: position {self.position} does not fit a block of {self.limit} bytes")
+        if self.phase == PHASE_OUT and self.command != WRITE_BUFFER and sectors > self.remaining:
+            raise MigrationError(f"{self.id}: a block of {sectors} sectors when {self.remaining} are to be written")
+        if self.command in (READ_MULTIPLE, WRITE_MULTIPLE) and not self.disk.multiple:
+            raise MigrationError(f"{self.id}: command {self.command:#04x} is under way with no sectors to a block")
 
     # -- registers --------------------------------------------------------------------------------
 
@@ -221,6 +232,10 @@ class IDEChannel(IDECore, ISAFunction):
         elif offset == REG_HIGH:
             self.high = value
         elif offset == REG_DEVICE:
+            if (value ^ self.device) & DEVICE_SELECT and self.phase != PHASE_IDLE:
+                # Not allowed to hosts (ATA-4); the device that loses the bus gives its transfer up.
+                self.statuses[self.selected] = READY
+                self._stop()
             self.device = value
         elif offset == REG_COMMAND:
             self._execute(value)

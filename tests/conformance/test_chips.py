@@ -1,6 +1,13 @@
 # SPDX-License-Identifier: MIT
 """Every chip of the core keeps what a device promises."""
 
+import pathlib
+import random
+from collections.abc import Iterator
+from typing import ClassVar
+
+import pytest
+
 from pyemu.chips.cf9 import ResetControl
 from pyemu.chips.fdc import FloppyController
 from pyemu.chips.i8042 import KeyboardController
@@ -12,6 +19,7 @@ from pyemu.chips.mc146818 import RTC
 from pyemu.chips.parallel import ParallelPort
 from pyemu.chips.port92 import SystemControlA
 from pyemu.chips.uart16550 import UART16550
+from pyemu.device import BlockBackend, Device
 from pyemu.testing import DeviceConformance
 
 
@@ -34,6 +42,34 @@ class TestFloppy(DeviceConformance):
 
 class TestIDE(DeviceConformance):
     device_class = IDEChannel
+
+
+class DriveConformance(DeviceConformance):
+    """A chip with a medium, smaller than what its registers can address. The devices of a test share it."""
+
+    kind: ClassVar[str]
+    size: ClassVar[int]
+    image: BlockBackend
+
+    @pytest.fixture(autouse=True)
+    def _open(self, tmp_path: pathlib.Path) -> Iterator[None]:
+        path = tmp_path / "image"
+        path.write_bytes(random.Random(1).randbytes(self.size))
+        with BlockBackend(path, interface=self.kind) as self.image:
+            yield
+
+    def make(self) -> Device:
+        return self.device_class(**self.properties, drive0=self.image)
+
+
+class TestIDEWithDisk(DriveConformance):
+    device_class = IDEChannel
+    kind, size = "ide", 1 << 16
+
+
+class TestFloppyWithMedium(DriveConformance):
+    device_class = FloppyController
+    kind, size = "floppy", 163840
 
 
 class TestDMA(DeviceConformance):
