@@ -138,10 +138,11 @@ class PCIFixture(Fixture):
     def _poke_memory(self, chance: random.Random, at: int, length: int) -> Any:
         size = chance.choice((1, 2, 4))
         address = at + chance.randrange(0, length, size)
+        value = None
         if chance.random() < 0.5:
             value = self.memory.load(address, size)
         else:
-            value = self.memory.store(address, size, chance.getrandbits(8 * size))
+            self.memory.store(address, size, chance.getrandbits(8 * size))
         self._raise_fault()
         return value
 

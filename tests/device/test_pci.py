@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from pyemu.device import PCIDevice, pci_state
 from pyemu.device.pci import parse_address
-from pyemu.device.vmstate import uint8, VMState
+from pyemu.device.vmstate import VMState, uint8
 from pyemu.errors import ConfigError, MigrationError
 from pyemu.memory import MemoryRegion, PortioEntry
 from pyemu.testing import DeviceConformance, PCIFixture

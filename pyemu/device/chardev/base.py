@@ -85,6 +85,11 @@ class Chardev:
         """
         return self.capture.contains(pattern, since=since)
 
+    @property
+    def pending(self) -> int:
+        """Bytes of input that the front end has not taken yet."""
+        return len(self._input)
+
     # -- for the machine --------------------------------------------------------------------------
 
     def attach(self, post: Post | None) -> None:

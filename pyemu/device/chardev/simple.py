@@ -23,11 +23,6 @@ class MemoryChardev(Chardev):
         # Without a machine there is one thread only, and delivery may happen right away.
         self._post = lambda deliver: deliver()
 
-    @property
-    def pending(self) -> int:
-        """Bytes of input that the front end has not taken yet."""
-        return len(self._input)
-
     def feed(self, data: bytes) -> int:
         """Gives the guest *data* to read; returns how much of it there was room for. Any thread."""
         taken = bytes(data)[: max(0, self._room())]
