@@ -221,7 +221,7 @@ cdef class PortioList(PortUser):
     # Brings the map in line with what was asked for, now or at the end of the transaction.
     cdef int changed(self) except -1:
         if self.space.batch == 0:
-            self.leave()
+            self.depart()
             return self.arrive()
         if not self.waiting:
             self.waiting = True
@@ -229,7 +229,7 @@ cdef class PortioList(PortUser):
         return 0
 
     # Hides what is no longer wanted where it is.
-    cdef int leave(self) except -1:
+    cdef int depart(self) except -1:
         if self.linked and not (self.shown and self.linked_base == self.base):
             self.hide()
         return 0

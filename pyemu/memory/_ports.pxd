@@ -35,7 +35,7 @@ cdef class PortUser:
     cdef bint linked
     cdef bint waiting
 
-    cdef int leave(self) except -1
+    cdef int depart(self) except -1
     cdef int arrive(self) except -1
 
 

@@ -181,7 +181,7 @@ cdef class PortSpace(Space):
         # All that go leave before any arrives; what is back where it was never left.
         for user in waiting:
             user.waiting = False
-            user.leave()
+            user.depart()
         for user in waiting:
             user.arrive()
 
@@ -239,7 +239,7 @@ cdef uint32_t _check_access(PortSpace space, port, unsigned size) except? 0xffff
 cdef class PortUser:
     """What a port space has functions of; see :class:`pyemu.memory.PortioList`."""
 
-    cdef int leave(self) except -1:
+    cdef int depart(self) except -1:
         raise NotImplementedError
 
     cdef int arrive(self) except -1:
