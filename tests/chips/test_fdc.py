@@ -17,7 +17,7 @@ from pyemu.testing import ISAFixture
 BASE, IRQ, CHANNEL = 0x3F0, 6, 2
 DOR, TDR, MSR, FIFO, DIR = BASE + 2, BASE + 3, BASE + 4, BASE + 5, BASE + 7
 DSR, CCR = MSR, DIR
-RUN = 0x1C  # motor A, DMA and interrupts on, not in reset, drive A
+RUN = 0x3C  # both motors, DMA and interrupts on, not in reset, drive A
 READ, WRITE, FORMAT, MULTI_TRACK = 0x46, 0x45, 0x4D, 0x80
 FROM_DEVICE, TO_DEVICE = 0x46, 0x4A  # DMA modes of channel 2, by the direction
 BUFFER = 0x18000
@@ -43,6 +43,7 @@ class Floppy:
             self.write(DOR, RUN)
             for _ in range(4):
                 self.sense()
+            self.write(CCR, 0)
             self.command(0x03, 0xDF, 0x03 if non_dma else 0x02)
 
     @property
@@ -175,7 +176,7 @@ def test_version(floppy):
     assert floppy.ask(0x10) == [0x90]
 
 
-@pytest.mark.parametrize("code", [0x00, 0x01, 0x0B, 0x1F, 0x50, 0x93 ^ 0x40, 0xC8])
+@pytest.mark.parametrize("code", [0x00, 0x01, 0x0B, 0x18, 0x1F, 0x33, 0x4F, 0x50, 0x88, 0xC8, 0xD3, 0xE5, 0xFF])
 def test_unknown_commands_are_answered_with_invalid(floppy, code):
     assert floppy.ask(code) == [0x80]
     assert floppy.irq == 0
@@ -194,16 +195,16 @@ def test_lock_keeps_the_configuration_over_a_software_reset(floppy):
     floppy.command(0x13, 0, 0x57, 0x20)
     assert floppy.ask(0x94) == [0x10]
     floppy.write(DSR, 0x80)
-    assert floppy.ask(0x0E)[7:] == [0x80, 0x57, 0x20]
+    assert floppy.ask(0x0E)[7:] == [0x80, 0x07, 0x20], "implied seek and poll disable are not kept"
     assert floppy.ask(0x14) == [0x00]
     floppy.write(DSR, 0x80)
-    assert floppy.ask(0x0E)[7:] == [0x00, 0x00, 0x00]
+    assert floppy.ask(0x0E)[7:] == [0x00, 0x20, 0x00]
 
 
 def test_dump_registers(floppy):
     floppy.seek(11)
-    floppy.command(0x12, 0x04)
-    assert floppy.ask(0x0E) == [11, 0, 0, 0, 0xDF, 0x02, 0, 0x04, 0, 0]
+    floppy.command(0x12, 0x84)
+    assert floppy.ask(0x0E) == [11, 0, 0, 0, 0xDF, 0x02, 0, 0x04, 0x20, 0]
 
 
 # -- the head ------------------------------------------------------------------------------------
@@ -219,8 +220,10 @@ def test_seek_and_recalibrate(floppy):
     assert floppy.sense() == [0x20, 0]
 
 
-def test_a_drive_that_is_not_there_fails_to_seek(floppy):
-    assert floppy.seek(3, drive=2) == [0x72, 0]
+def test_a_drive_that_is_not_there_never_reaches_track_zero(floppy):
+    assert floppy.seek(3, drive=2) == [0x22, 3], "a seek only sends pulses"
+    floppy.command(0x07, 2)
+    assert floppy.sense() == [0x72, 0]
 
 
 def test_sense_drive_tells_track_zero(floppy):
@@ -233,12 +236,12 @@ def test_a_step_with_a_medium_inside_clears_disk_change(floppy, image):
     assert floppy.read(DIR) & 0x80
     floppy.seek(1)
     assert not floppy.read(DIR) & 0x80
-    floppy.chip.drives[0].insert(image)
+    floppy.chip.insert(0, image)
     assert floppy.read(DIR) & 0x80
 
 
-def test_disk_change_stays_without_a_medium():
-    floppy = Floppy()
+def test_disk_change_stays_without_a_medium(floppy):
+    floppy.chip.eject(0)
     floppy.seek(1)
     assert floppy.read(DIR) & 0x80
 
@@ -265,7 +268,7 @@ def test_both_sides_of_a_cylinder_are_read_at_once(floppy):
     floppy.program(FROM_DEVICE, 36 * 512)
     floppy.transfer(READ | MULTI_TRACK, 0, 0, 1)
     assert floppy.memory(36 * 512) == CONTENT[: 36 * 512]
-    assert floppy.results() == [0, 0, 0, 1, 0, 1, 2]
+    assert floppy.results() == [0x04, 0, 0, 1, 0, 1, 2], "head 1 was the last"
 
 
 def test_terminal_count_in_a_sector_ends_the_read(floppy):
@@ -332,6 +335,7 @@ def test_the_second_drive(image, tmp_path):
     with BlockBackend(other, interface="floppy") as second:
         floppy = Floppy(image, second)
         floppy.program(FROM_DEVICE, 512)
+        floppy.write(CCR, 2)
         floppy.transfer(READ, 0, 1, 9, last=9, drive=1)
         assert floppy.results() == [0x05, 0, 0, 1, 1, 1, 2]
         assert floppy.memory(512) == b"B" * 512
@@ -399,7 +403,7 @@ def test_a_write_protected_medium(path):
 @pytest.mark.parametrize(("cylinder", "head", "record"), [(1, 0, 1), (0, 0, 0), (0, 0, 19)])
 def test_a_sector_that_is_not_under_the_head(floppy, cylinder, head, record):
     floppy.transfer(READ, cylinder, head, record, last=record)
-    assert floppy.results()[:3] == [0x40, 0x04, 0]
+    assert floppy.results()[:3] == [0x40, 0x04, 0x10 if cylinder else 0]
 
 
 def test_sectors_of_another_size_are_not_found(floppy):
@@ -410,7 +414,7 @@ def test_sectors_of_another_size_are_not_found(floppy):
 @pytest.mark.parametrize(("code", "ends"), [((READ, 0, 0, 0, 1, 2, 18, 27, 255), 512), ((FORMAT, 0, 2, 2, 84, 0), 4)])
 def test_a_medium_taken_out_during_a_transfer(pio, code, ends):
     pio.command(*code)
-    pio.chip.drives[0].insert(None)
+    pio.chip.eject(0)
     for _ in range(ends):
         pio.read(FIFO) if code[0] == READ else pio.write(FIFO, 1)
     assert pio.results()[:3] == [0x40, 0x01, 0]
