@@ -215,7 +215,7 @@ def test_the_terminal_comes_back_however_the_program_ends(act, status):
     try:
         before = termios.tcgetattr(slave)
         process = subprocess.Popen(
-            [sys.executable, "-c", HOLD_TERMINAL],
+            [sys.executable, "-P", "-c", HOLD_TERMINAL],
             stdin=slave,
             stdout=slave,
             stderr=subprocess.PIPE,

@@ -219,7 +219,7 @@ def test_killed_saves_leave_the_old_file_or_the_new_one(controller, filled, tmp_
     controller(source).migrate_file(tmp_path / "x")
     old = hashlib.sha256((tmp_path / "x").read_bytes()).hexdigest()
     tests = os.path.dirname(os.path.dirname(__file__))
-    script = [sys.executable, "-c", SAVER, str(tmp_path / "x"), tests]
+    script = [sys.executable, "-P", "-c", SAVER, str(tmp_path / "x"), tests]
     lines = subprocess.run(script, check=True, capture_output=True, text=True).stdout.splitlines()
     new = lines[-1].split()[1]
     assert len(lines) > 4 and new != old
