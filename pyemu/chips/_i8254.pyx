@@ -157,6 +157,8 @@ cdef class PITChannel:
             if not self.loaded:
                 return
             if not level:
+                if mode == 4 and self.elapsed(t) == self.count:
+                    self.start -= self.modulus()        # the strobe ends here and does not come again
                 self.paused_at = t
             elif self.paused_at >= 0:
                 self.start += t - self.paused_at
@@ -166,7 +168,8 @@ cdef class PITChannel:
                 self.load_at = t + 1
         elif mode == 2 or mode == 3:
             if self.loaded:
-                self.paused_at = t
+                if self.paused_at < 0:
+                    self.paused_at = t
                 self.load_at = -1
 
     cdef void program(self, uint8_t control, int64_t t) noexcept nogil:
