@@ -5,10 +5,15 @@ import os
 import pathlib
 
 import pytest
+from hypothesis import settings
 
 import pyemu
 
 pytest_plugins = ["pyemu.testing.fixtures"]
+
+# How long an example takes says how busy the system is, not whether the code is right.
+settings.register_profile("pyemu", deadline=None, max_examples=50)
+settings.load_profile("pyemu")
 
 HERE = pathlib.Path(pyemu.__file__).parent
 CHECKOUT = pathlib.Path(__file__).parents[1]

@@ -366,15 +366,16 @@ class Machine:
         if subscribe is not None:
             subscribe(done.set)
         try:
-            if self.fault is None:
-                self.cont()
+            self.call(lambda: self._cont() if self.fault is None else None)
             met = self._wait_for(until, done, timeout, poll=until is not None and subscribe is None)
         finally:
             self.events.remove(listener)
             if subscribe is not None:
                 until.unsubscribe(done.set)
-        if self.fault is not None:
-            raise self.fault
+        # Asked for on the machine thread, which may be in the middle of stopping.
+        fault = self.call(lambda: self.fault)
+        if fault is not None:
+            raise fault
         if self.running:
             self.stop()
         return met
