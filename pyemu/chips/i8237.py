@@ -58,6 +58,26 @@ def _reverse_units(data: bytes, unit: int) -> bytes:
     return bytes(out)
 
 
+def _copied(data: bytes, ahead: int, together: bool) -> bytes:
+    """What a copy byte by byte moves, given the source as it was before.
+
+    The two ranges may overlap, and then bytes are read that the copy itself has written.
+
+    Args:
+        data: the source's bytes in the order of transfer.
+        ahead: how many steps of the target's address the target begins after the source, modulo 64 KiB.
+        together: both addresses run in the same direction.
+    """
+    if together:
+        return (data[:ahead] * (len(data) // ahead + 1))[: len(data)] if 0 < ahead < len(data) else data
+    out = bytearray(data)
+    for n in range(len(out)):
+        written = (-ahead - n) & 0xFFFF  # the transfer that writes where transfer n reads
+        if written < n:
+            out[n] = out[written]
+    return bytes(out)
+
+
 class DMAChannel:
     """One channel: its registers, and the devices that request it.
 
@@ -128,9 +148,9 @@ class DMAChannel:
                 data = bytes(client.dma_read(left))[:left]
                 moved = len(data) // self.unit
                 if moved:
-                    self._store(data[: moved * self.unit])
+                    self.store(data[: moved * self.unit])
             elif kind == MODE_TYPE_READ:
-                data = self._load(min(left, CHUNK) // self.unit)
+                data = self.load(min(left, CHUNK) // self.unit)
                 moved = min(max(client.dma_write(data), 0), len(data)) // self.unit
             else:
                 moved = min(max(client.dma_verify(left), 0), left) // self.unit
@@ -142,12 +162,13 @@ class DMAChannel:
 
     # -- address and count ------------------------------------------------------------------------
 
-    def _spans(self, units: int) -> list[tuple[int, int]]:
+    def _spans(self, units: int, page: int | None) -> list[tuple[int, int]]:
         """(guest address, units) of the contiguous pieces of the next *units* transfers, lowest address each.
 
         The address counter has 16 bits: it wraps inside the 64 KiB (words: 128 KiB) that the page latch selects.
         """
-        page = self.dma.pages[PAGE_OF_CHANNEL[self.number]]
+        if page is None:
+            page = self.dma.pages[PAGE_OF_CHANNEL[self.number]]
         base = page << 16 if self.unit == 1 else (page & 0xFE) << 16
         spans = []
         address = self.address
@@ -164,16 +185,18 @@ class DMAChannel:
             units -= length
         return spans
 
-    def _load(self, units: int) -> bytes:
+    def load(self, units: int, page: int | None = None) -> bytes:
+        """The next *units* of memory in the order of transfer, from the channel's own page or another."""
         pieces = []
-        for gpa, length in self._spans(units):
+        for gpa, length in self._spans(units, page):
             piece = self.dma.memory.read(gpa, length * self.unit)
             pieces.append(_reverse_units(piece, self.unit) if self.mode & MODE_DECREMENT else piece)
         return b"".join(pieces)
 
-    def _store(self, data: bytes) -> None:
+    def store(self, data: bytes, page: int | None = None) -> None:
+        """Writes *data* to memory in the order of transfer; as :meth:`load`."""
         start = 0
-        for gpa, length in self._spans(len(data) // self.unit):
+        for gpa, length in self._spans(len(data) // self.unit, page):
             piece = data[start : start + length * self.unit]
             self.dma.memory.write(gpa, _reverse_units(piece, self.unit) if self.mode & MODE_DECREMENT else piece)
             start += len(piece)
@@ -199,7 +222,7 @@ class DMAChannel:
         """The block that a software request starts. No device answers, so memory is written with a floating bus."""
         units = self.count + 1
         if self.mode & MODE_TYPE == MODE_TYPE_WRITE:
-            self._store(bytes([FLOATING]) * (units * self.unit))
+            self.store(bytes([FLOATING]) * (units * self.unit))
         self._advance(units)
 
     def __repr__(self) -> str:
@@ -318,15 +341,17 @@ class _Controller:
         No DACK wire is active meanwhile, so the page comes from the refresh latch on a PC.
         """
         source, target = self.channels[0], self.channels[1]
-        page = self.dma.pages[REFRESH_LATCH] << 16
+        page = self.dma.pages[REFRESH_LATCH]
         step_from = 0 if self.command & COMMAND_ADDRESS_HOLD else -1 if source.mode & MODE_DECREMENT else 1
         step_to = -1 if target.mode & MODE_DECREMENT else 1
         units = target.count + 1
-        read, write = self.dma.memory.read, self.dma.memory.write
-        for n in range(units):
-            piece = read(page + ((source.address + n * step_from) & 0xFFFF), 1)
-            write(page + ((target.address + n * step_to) & 0xFFFF), piece)
-        self.temporary = piece[0]
+        if step_from:
+            ahead = (target.address - source.address) * step_to & 0xFFFF
+            data = _copied(source.load(units, page), ahead, step_from == step_to)
+        else:
+            data = source.load(1, page) * units
+        target.store(data, page)
+        self.temporary = data[-1]
         # Channel 0's own count plays no part; it counts along and may wrap without ending anything.
         source.address = (source.address + units * step_from) & 0xFFFF
         source.count = (source.count - units) & 0xFFFF

@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+import pyemu
 from pyemu.machine import Machine
 from pyemu.testing.board import CONFIG_ADDRESS, CONFIG_DATA, SLOT, Board
 
@@ -63,7 +64,7 @@ def images(tmp_path):
     sizes = {"ide": 1 << 20, "floppy": 1474560}
     for kind, size in sizes.items():
         (tmp_path / kind).write_bytes(random.Random(size).randbytes(size))
-    return [f"file={tmp_path / kind},if={kind},index=0" for kind in sizes]
+    return [f"file={tmp_path / kind},if={kind},index=0,snapshot=on" for kind in sizes]
 
 
 @pytest.fixture
@@ -88,3 +89,23 @@ def test_random_port_accesses(name, images, unraisable):
         board.call(machine.reset)
         board.call(lambda: torment(board, chance, 1000))
         assert machine.fault is None
+
+
+@pytest.mark.parametrize("name", ["via-pc", "isa-pc"])
+def test_a_machine_can_be_saved_whatever_its_guest_did(name, images, tmp_path):
+    path = tmp_path / "saved"
+    chance = random.Random(SEED)
+    with Board(machine=Machine(name, cpu="none", clock="step", memory="2M", drives=images)) as board:
+        for _ in range(ACCESSES // 5000):
+            board.call(lambda: torment(board, chance, 400))
+            board.machine.save(path)
+            with pyemu.restore(path) as copy:
+                assert copy.call(lambda: states(copy)) == board.call(lambda: states(board.machine))
+                assert sorted(mapped(Board(machine=copy))) == sorted(mapped(board))
+
+
+def states(machine):
+    """What each device would put into a stream."""
+    for device in machine.devices.values():
+        device.pre_save()
+    return {id: device.vmstate.encode(device) for id, device in machine.devices.items() if device.vmstate is not None}

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from pyemu.chips.i8237 import DMAController
@@ -330,6 +332,25 @@ def test_memory_to_memory(dma):
     dma.outb(0x09, 4)
     assert dma.fixture.memory.read(0x3000, 7) == b"copied\0"
     assert (dma.status(0), dma.inb(0x0D)) == (0x02, ord("d"))
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_memory_to_memory_is_byte_by_byte_also_where_it_overlaps(dma, seed):
+    chance = random.Random(seed)
+    source, count = chance.choice((0x0020, 0x8000, 0xFFF0)), chance.randrange(1, 100)
+    target = source + chance.randrange(-120, 121) & 0xFFFF
+    steps = chance.choice((1, -1)), chance.choice((1, -1))
+    memory = bytearray(chance.randbytes(0x10000))
+    dma.fixture.memory.write(0x30000, bytes(memory))
+    dma.outb(0x8F, 3)
+    dma.program(0, READ | (DECREMENT if steps[0] < 0 else 0), source, 0)
+    dma.program(1, WRITE | (DECREMENT if steps[1] < 0 else 0), target, count - 1)
+    dma.outb(0x08, 0x01)
+    dma.outb(0x09, 4)
+    for n in range(count):
+        memory[target + n * steps[1] & 0xFFFF] = memory[source + n * steps[0] & 0xFFFF]
+    assert dma.fixture.memory.read(0x30000, 0x10000) == bytes(memory)
+    assert (dma.address(0), dma.address(1)) == (source + count * steps[0] & 0xFFFF, target + count * steps[1] & 0xFFFF)
 
 
 def test_memory_filled_from_one_byte(dma):
