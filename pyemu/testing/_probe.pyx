@@ -28,9 +28,9 @@ def port_writes(PortSpace space not None, uint32_t port, unsigned size, uint32_t
 def bitmap_sets(DirtyBitmap bitmap not None, size_t first, size_t step, long count):
     """Sets pages *first*, *first + step* ... round and round, *count* times; returns how many were clear."""
     cdef size_t page = first % bitmap.pages, changed = 0
-    cdef long i
+    cdef long _i
     with nogil:
-        for i in range(count):
+        for _i in range(count):
             changed += bitmap.c_set(page)
             page = (page + step) % bitmap.pages
     return changed
@@ -39,9 +39,9 @@ def bitmap_sets(DirtyBitmap bitmap not None, size_t first, size_t step, long cou
 def bitmap_takes(DirtyBitmap bitmap not None, bint runs, long count):
     """Takes all pages, as one range or run by run, *count* times; returns how many it got."""
     cdef size_t taken = 0, first = 0, at, got
-    cdef long i
+    cdef long _i
     with nogil:
-        for i in range(count):
+        for _i in range(count):
             if not runs:
                 taken += bitmap.c_clear_range(0, bitmap.pages)
                 continue
