@@ -19,6 +19,7 @@ class Dice(pyemu.ISAFunction):
         pyemu.Property("iobase", "int", 0x2A0, "first of four ports", minimum=0, maximum=0xFFFC),
         pyemu.Property("seed", "int", 1, "where the sequence of rolls begins", minimum=1, maximum=0xFFFFFFFF),
     )
+    seed: int
     vmstate = pyemu.VMState(
         "dice",
         fields=(
@@ -33,7 +34,7 @@ class Dice(pyemu.ISAFunction):
         self.reset()
 
     def reset(self) -> None:
-        self.generator: int = self.seed
+        self.generator = self.seed
         self.sides = SIDES_AT_RESET
         self.rolls = 0
 
