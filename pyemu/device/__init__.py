@@ -12,7 +12,7 @@ from .dma import DMAClient, DMAController, DMARequest
 from .isa import ISABus, ISADevice, ISAFunction
 from .pci import PCIBus, PCIConfigPorts
 from .pci_device import PCIDevice, pci_state
-from .properties import Property, parse_properties, parse_size
+from .properties import Property, parse_properties, parse_size, portable_options
 from .vmstate import VMState
 
 __all__ = [
@@ -41,5 +41,6 @@ __all__ = [
     "parse_properties",
     "parse_size",
     "pci_state",
+    "portable_options",
     "vmstate",
 ]

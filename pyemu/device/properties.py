@@ -144,6 +144,20 @@ def parse_properties(
     return values
 
 
+def portable_options(declared: Sequence[Property], given: Mapping[str, Any]) -> dict[str, Any]:
+    """What of the options of a device may stand in a saved machine, and may be believed when read from one.
+
+    Chardevs are the host's: they are given anew, and a file must not name what to open or overwrite.
+    Drives are named by their specs.
+    """
+    kinds = {name: p.kind for p in declared for name in (p.name, p.attribute)}
+    return {
+        name: value.spec if kinds.get(name) == "drive" and not isinstance(value, str) else value
+        for name, value in given.items()
+        if kinds.get(name) != "chardev"
+    }
+
+
 def _open_chardev(owner: str, spec: str) -> Any:
     # Here and below: listing plugins reads this module, and should not load what only machines need.
     from .chardev import open_chardev

@@ -25,6 +25,7 @@ from ..device import (
     assign_indexes,
     open_chardev,
     open_drive,
+    portable_options,
 )
 from ..device._cpuhost import make_cpu_host
 from ..device._cpupin import cpu_interrupt_line
@@ -174,7 +175,10 @@ class Machine:
             "properties": dict(self.properties),
             "memory": self.memory_size,
             "cpu": self.cpu_name,
-            "devices": [[name, dict(options)] for name, options in self._given_devices],
+            "devices": [
+                [name, portable_options(self.plugins.resolve(self.plugins.get("device", name)).properties, options)]
+                for name, options in self._given_devices
+            ],
             "drives": list(self._drive_specs),
             "serial": len(self.serial),
             "kernel": str(self.kernel) if self.kernel else None,

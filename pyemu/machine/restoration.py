@@ -8,9 +8,9 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ..device import Chardev
+from ..device import Chardev, portable_options
 from ..errors import MigrationError
-from ..plugin import PluginManager
+from ..plugin import PluginManager, default_manager
 from .machine import Machine
 
 
@@ -82,13 +82,14 @@ def from_description(
         raise MigrationError("the stream does not describe a pyemu machine; start one with --incoming")
     if description.get("format") != 1:
         raise MigrationError(f"machine description of format {description.get('format')!r}, known: 1")
+    host = plugins if plugins is not None else default_manager()
     try:
         return Machine(
             str(description["board"]),
             memory=int(description["memory"]),
             cpu=cpu if cpu is not None else _engine(description["cpu"]),
             properties=dict(description["properties"]),
-            devices=[(str(name), dict(options)) for name, options in description["devices"]],
+            devices=[_device(host, str(name), dict(options)) for name, options in description["devices"]],
             drives=[str(spec) for spec in description["drives"]],
             kernel=description["kernel"],
             append=str(description["append"]),
@@ -97,10 +98,15 @@ def from_description(
             uuid=description["uuid"],
             serial=serial,
             incoming=True,
-            plugins=plugins,
+            plugins=host,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise MigrationError(f"machine description is damaged: {type(error).__name__}: {error}") from None
+
+
+def _device(plugins: PluginManager, name: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    # Again, although saving left such things out: the file may be a stranger's.
+    return name, portable_options(plugins.resolve(plugins.get("device", name)).properties, options)
 
 
 def _engine(name: Any) -> str | None:

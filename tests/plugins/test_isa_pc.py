@@ -10,7 +10,9 @@ from pyemu_pc87312.chip import PC87312
 from pyemu_pc87312.layout import STRAPS
 
 import pyemu
+from pyemu.device import open_chardev
 from pyemu.errors import ConfigError
+from pyemu.machine.restoration import from_description
 from pyemu.testing.board import Board
 from pyemu.testing.conformance import DeviceConformance
 
@@ -236,3 +238,16 @@ def test_there_is_no_pci(board):
 def test_bad_properties_are_named(properties, message):
     with pytest.raises(ConfigError, match=message):
         Board("isa-pc", **properties)
+
+
+def test_a_file_neither_carries_nor_decides_what_of_the_host_is_opened(tmp_path):
+    precious = tmp_path / "precious"
+    precious.write_text("keep me")
+    serial = ("isa-serial", {"chardev": open_chardev("memory"), "iobase": "0x3e0"})
+    with pyemu.Machine("isa-pc", cpu="none", devices=[serial]) as m:
+        description = m.description()
+    assert description["devices"] == [["isa-serial", {"iobase": "0x3e0"}]]
+    description["devices"][0][1]["chardev"] = f"file:{precious}"
+    with from_description(description) as back:
+        assert back.devices["isa-serial"].chardev is None and back.devices["isa-serial"].iobase == 0x3E0
+    assert precious.read_text() == "keep me"
