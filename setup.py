@@ -2,7 +2,7 @@
 """Extension modules and build switches; all metadata is in pyproject.toml.
 
 Switches, read from the environment:
-  PYEMU_CYTHON_CHECKS=1  bounds, None and overflow checks in every module
+  PYEMU_CYTHON_CHECKS=1  bounds and overflow checks in every module
   PYEMU_CYTHON_TRACE=1   line tracing, for coverage runs
   PYEMU_CYTHON_ANNOTATE=1  write the annotated HTML beside each .pyx
 """
@@ -28,7 +28,8 @@ directives = {
     "embedsignature": True,
     "boundscheck": CHECKS,
     "wraparound": CHECKS,
-    "nonecheck": CHECKS,
+    # None checks need the GIL to raise, which hot code has not got; arguments say "not None" instead.
+    "nonecheck": False,
     "overflowcheck": CHECKS,
     "initializedcheck": CHECKS,
     "cdivision": not CHECKS,
