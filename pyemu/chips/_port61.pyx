@@ -22,18 +22,20 @@ cdef class SystemControlBCore:
 
     cdef public uint8_t latch
     cdef PITCore _pit
+    cdef bint _connected
 
     def __cinit__(self, *args, **kwargs):
-        self._pit = PITCore()
+        self.connect_pit(None)
 
     @property
     def pit(self):
-        """The timer chip whose channel 2 the port controls."""
-        return self._pit
+        """The timer chip whose channel 2 the port controls, or None."""
+        return self._pit if self._connected else None
 
-    def connect_pit(self, PITCore pit not None):
-        """Gives the port its timer chip. To be called before the device is plugged in."""
-        self._pit = pit
+    def connect_pit(self, PITCore pit):
+        """Gives the port its timer chip, or takes it away. To be called while the device is not plugged in."""
+        self._connected = pit is not None
+        self._pit = pit if pit is not None else PITCore()
 
     def reset_core(self):
         self.c_write(0)

@@ -23,8 +23,8 @@ class SystemControlB(SystemControlBCore, ISADevice):
     def realize(self) -> None:
         from ..memory import PortioEntry
 
-        chips = [device for device in self.bus.devices if isinstance(device, PITCore)]
-        if self.pit not in chips:
+        if self.pit is None:
+            chips = [device for device in self.bus.devices if isinstance(device, PITCore)]
             if len(chips) != 1:
                 raise ConfigError(f"{self.id}: needs one timer chip on {self.bus.name}, there are {len(chips)}")
             self.connect_pit(chips[0])

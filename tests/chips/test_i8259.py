@@ -173,6 +173,63 @@ def test_special_fully_nested_mode_lets_the_slave_interrupt_itself():
         assert pic.ack() == (0x29 if level else 0x27)
 
 
+def test_automatic_end_of_interrupt_rotates_if_told_to():
+    pic, pins = pair(mode=0x03)
+    pic.write(MASTER, 0, 0x80)
+    for n in (1, 3, 5):
+        pins[n].set_level(1)
+    got = []
+    for _ in range(3):
+        got.append(pic.ack())
+        pins[1].set_level(0)
+        pins[1].set_level(1)        # would win again if it had not become the lowest
+    assert got == [0x21, 0x23, 0x25]
+    pic.write(MASTER, 0, 0x00)
+    assert pic.ack() == 0x21
+
+
+def test_special_mask_mode_lets_lower_ones_in_and_its_end_spares_the_masked():
+    pic, pins = pair()
+    pins[1].set_level(1)
+    assert pic.ack() == 0x21
+    pins[5].set_level(1)
+    assert pic.intr.level == 0
+    pic.write(MASTER, 0, 0x68)
+    pic.write(MASTER, 1, 0x02)
+    assert pic.ack() == 0x25
+    eoi(pic)
+    assert pic.master.isr == 0x02
+    pic.write(MASTER, 0, 0x48)
+    eoi(pic)
+    assert pic.master.isr == 0
+
+
+def test_rotation_and_specific_end():
+    pic, pins = pair()
+    pins[3].set_level(1)
+    pins[6].set_level(1)
+    pic.ack()
+    pic.write(MASTER, 0, 0xE3)      # end of 3, which becomes the lowest
+    pins[3].set_level(0)
+    pins[3].set_level(1)
+    assert pic.ack() == 0x26
+    pic.write(MASTER, 0, 0x66)
+    pic.write(MASTER, 0, 0xC2)      # lowest is 2: 3 is the highest
+    pins[1].set_level(1)
+    assert pic.ack() == 0x23
+
+
+def test_poll_acknowledges():
+    pic, pins = pair()
+    pic.write(MASTER, 0, 0x0C)
+    assert pic.read(MASTER, 0) == 0
+    pins[5].set_level(1)
+    pic.write(MASTER, 0, 0x0C)
+    assert pic.read(MASTER, 1) == 0x85
+    assert (pic.master.isr, pic.intr.level) == (0x20, 0)
+    assert pic.read(MASTER, 1) == 0
+
+
 def test_system_lines_stay_edge_triggered():
     pic, _ = pair()
     pic.write(ELCR, 0, 0xFF)

@@ -154,6 +154,43 @@ def test_priority_of_the_five_sources():
     assert uart.read(IIR) & 0x0F == 1
 
 
+def test_errors_show_when_their_byte_is_at_the_top_and_go_with_a_status_read():
+    uart, *_ = core()
+    uart.write(FCR, 1, 1)
+    uart.receive(b"a")
+    uart.receive_break()
+    assert uart.read(LSR) == 0x60 | 0x80 | 0x01
+    assert uart.read(RBR) == ord("a")
+    assert uart.read(LSR) == 0x60 | 0x80 | 0x19
+    assert uart.read(LSR) == 0x60 | 0x01
+    assert uart.read(RBR) == 0
+
+
+@pytest.mark.parametrize(("fcr", "kept"), [(0, b"b"), (1, bytes(range(16)))])
+def test_overrun_keeps_the_newest_byte_without_fifo_and_the_oldest_with(fcr, kept):
+    uart, *_ = core()
+    uart.write(FCR, 1, fcr)
+    uart.receive(b"ab" if not fcr else bytes(range(17)))
+    assert uart.read(LSR) & 2
+    assert not uart.read(LSR) & 2
+    assert bytes(uart.read(RBR) for _ in kept) == kept
+    assert not uart.read(LSR) & 1
+
+
+def test_ring_is_noted_when_it_ends_and_loopback_wires_the_outputs_back():
+    uart, *_ = core()
+    uart.set_modem_lines(ri=True)
+    assert uart.read(MSR) == 0xF0
+    uart.set_modem_lines(ri=False)
+    assert uart.read(MSR) == 0xB4
+    uart.write(MCR, 1, LOOP | 0x0A)
+    assert uart.read(MSR) & 0xF0 == 0x90
+    uart.write(MCR, 1, LOOP | 0x04)
+    assert uart.read(MSR) == 0x49
+    uart.write(MCR, 1, LOOP)
+    assert uart.read(MSR) == 0x04
+
+
 def test_a_waiting_host_gets_rid_of_everything_in_order():
     fixture, uart, line = plugged()
     text = bytes(range(256)) * 2
