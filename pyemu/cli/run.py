@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from ..machine import Machine
 
 
+#: Where the processor begins after a reset; of an x86 board.
+X86_RESET_VECTOR = 0xFFFFFFF0
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(usage_error=parser.error)
     machine = parser.add_argument_group("machine")
@@ -85,11 +89,28 @@ def run(args: argparse.Namespace) -> int:
         if args.incoming not in (None, "defer"):
             _load(machine, args.incoming, start=not args.stopped)
         elif args.incoming is None and not args.stopped:
+            _check_runnable(machine, args)
             machine.cont()
         finished.wait()
         if machine.fault is not None:
             raise machine.fault
         return 0
+
+
+def _check_runnable(machine: Machine, args: argparse.Namespace) -> None:
+    """A PC that finds no memory at its reset vector and no kernel was started without anything to run.
+
+    Raises:
+        ConfigError: says what may be missing.
+    """
+    arch = args.plugins.get("board", machine.board).arch
+    if arch != "x86" or machine.engine is None or args.kernel is not None or args.bios is not None:
+        return
+    if not any(r.start <= X86_RESET_VECTOR < r.start + r.size for r in machine.call(machine.memory.flat_view)):
+        raise ConfigError(
+            f"board {machine.board} has nothing to run at {X86_RESET_VECTOR:#x}: give --kernel or --bios, "
+            "or --incoming, or start it stopped with -S"
+        )
 
 
 def _load(machine: Machine, uri: str, start: bool) -> None:
@@ -117,7 +138,8 @@ def machine_arguments(args: argparse.Namespace) -> dict[str, Any]:
     for kind in ("bios", "kernel", "initrd"):
         name = getattr(args, kind)
         if name is not None and not pathlib.Path(name).is_file():
-            raise ConfigError(f"{kind} {name}: no such file")
+            exists = pathlib.Path(name).exists()
+            raise ConfigError(f"{kind} {name}: {'not a regular file' if exists else 'no such file'}")
     return {
         "board": board,
         "properties": properties,

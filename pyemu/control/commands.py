@@ -93,6 +93,7 @@ class Commands:
     def pmemsave(self, *, val: int, size: int, filename: str) -> None:
         """Copies guest-physical memory to a file; the file appears whole or not at all."""
         m = self._machine
+        path = _file_name("pmemsave", filename)
         if val < 0 or size <= 0:
             raise ControlError(f"pmemsave: val={val} size={size} is not a range of guest memory")
 
@@ -100,8 +101,10 @@ class Commands:
             ranges = m.ram_ranges()
             if not any(start <= val and val + size <= start + length for start, length in ranges):
                 raise ConfigError(f"pmemsave: {val:#x}-{val + size - 1:#x} is not RAM of this machine")
-            path = Path(filename)
-            fd, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+            try:
+                fd, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+            except OSError as error:
+                raise ControlError(f"pmemsave: {path}: {error.strerror}") from None
             try:
                 with os.fdopen(fd, "wb") as out:
                     for offset in range(0, size, _CHUNK):
@@ -169,10 +172,28 @@ class _Then:
 _SPELLING = {"system_reset": "system_reset", "migrate_cancel": "migrate_cancel"}
 
 
+def _file_name(command: str, text: str) -> Path:
+    """A name that the system can take: no zero bytes, nothing that has no bytes in its encoding."""
+    try:
+        if "\0" not in text and text:
+            os.fsencode(text)
+            return Path(text)
+    except UnicodeEncodeError:
+        pass  # a lone surrogate: refused below
+    raise ControlError(f"{command}: {text!r} is no file name")
+
+
 def _migration_uri(uri: str | None, channels: list[Any] | None) -> Any:
     if (uri is None) == (channels is None):
         raise ControlError("exactly one of 'uri' and 'channels' is needed")
-    return uri if uri is not None else channels
+    if uri is not None:
+        _file_name("migration", uri)
+        return uri
+    for channel in channels or ():
+        address = channel.get("addr") if isinstance(channel, dict) else None
+        if isinstance(address, dict) and isinstance(address.get("filename"), str):
+            _file_name("migration", address["filename"])
+    return channels
 
 
 def _checked(name: str, signature: inspect.Signature, arguments: dict[str, Any]) -> dict[str, Any]:

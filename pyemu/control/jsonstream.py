@@ -25,11 +25,15 @@ class JSONStream:
         self._in_string = False
         self._escaped = False
         self._skipping = False
+        self._flooded = False
 
     def feed(self, data: bytes) -> Iterator[Any]:
         self._buffer += data
         while True:
             end = self._find_end()
+            if self._flooded:
+                self._flooded = False
+                yield ValueError(f"JSON message is over {MAX_MESSAGE} bytes or nested over {MAX_DEPTH} deep")
             if end is None:
                 return
             message = bytes(self._buffer[:end])
@@ -76,6 +80,7 @@ class JSONStream:
         if len(buffer) > MAX_MESSAGE or self._depth > MAX_DEPTH:
             # Throw the flood away but keep the connection: the rest of the line is skipped.
             buffer.clear()
-            self._scanned = 0
-            self._skipping = True
+            self._scanned = self._depth = 0
+            self._in_string = self._escaped = False
+            self._skipping = self._flooded = True
         return None

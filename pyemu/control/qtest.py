@@ -65,6 +65,8 @@ class QTestSession:
             value = self._machine.call(lambda: self._checked(command, words[1:]))
         except TypeError:
             return f"FAIL {words[0]}: {len(words) - 1} arguments do not fit"
+        except OverflowError:
+            return f"FAIL {words[0]}: a number does not fit 64 bits"
         except (ValueError, PyemuError) as error:
             return f"FAIL {words[0]}: {error}"
         return f"OK {value}" if value else "OK"

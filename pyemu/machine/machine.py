@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import os
 import threading
 import uuid as uuid_module
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,7 +31,7 @@ from ..device import (
 from ..device._cpuhost import make_cpu_host
 from ..device._cpupin import cpu_interrupt_line
 from ..device.properties import parse_properties, parse_size
-from ..errors import ConfigError, DeviceError, MigrationError, PyemuError
+from ..errors import ConfigError, DeviceError, MigrationError, PluginError, PyemuError
 from ..memory import AddressSpace, MemoryRegion, PortSpace, RAMBlock
 from ..migration import MigrationController
 from ..migration.host import DeviceSection
@@ -157,7 +158,7 @@ class Machine:
         if isinstance(memory, str) and memory.strip().isdigit():
             size <<= 20  # a bare number on the command line counts mebibytes, as in QEMU
         if not 0 < size <= MAX_MEMORY or size % 4096:
-            raise ConfigError(f"memory size {memory!r} ({size} bytes) is not a multiple of 4096 up to {MAX_MEMORY}")
+            raise ConfigError(f"memory of {size} bytes: must be from 4096 to {MAX_MEMORY} in steps of 4096")
         return size
 
     def _cpu_name(self, cpu: str | None) -> str:
@@ -196,7 +197,8 @@ class Machine:
         assign_indexes(self._drives)
         self._drive_specs = [drive.spec for drive in self._drives]
         build = self.plugins.resolve(self._record)
-        build(self, **{p.attribute: self.properties[p.name] for p in self._record.properties})
+        with _blaming(f"board {self.board}", "factory"):
+            build(self, **{p.attribute: self.properties[p.name] for p in self._record.properties})
         for name, options in self._given_devices:
             self._create_named(name, options)
         for index, spec in enumerate(self._given_serial):
@@ -240,7 +242,8 @@ class Machine:
             if isinstance(backend, Chardev):
                 backend.attach(self.notify)
         try:
-            bus.plug(device, id)
+            with _blaming(f"device {id}", "realize"):
+                bus.plug(device, id)
         except BaseException:
             device.close()
             raise
@@ -249,8 +252,12 @@ class Machine:
 
     def create_device(self, type_name: str, bus: Bus, id: str | None = None, **properties: Any) -> Device:
         """A device by its plugin name."""
-        record = self.plugins.get("device", type_name)
-        return self.add_device(self.plugins.resolve(record)(**properties), bus, id)
+        factory = self.plugins.resolve(self.plugins.get("device", type_name))
+        with _blaming(f"device {type_name}", "factory"):
+            device = factory(**properties)
+        if not isinstance(device, Device):
+            raise PluginError(f"device {type_name}: its factory made {device!r}, which is no device")
+        return self.add_device(device, bus, id)
 
     def _create_named(self, name: str, options: Mapping[str, Any]) -> None:
         record = self.plugins.get("device", name)
@@ -510,8 +517,9 @@ class Machine:
         self.emit("RESET", {"guest": guest, "reason": reason})
 
     def _reset_all(self) -> None:
-        for device in self.devices.values():
-            device.reset()
+        for name, device in self.devices.items():
+            with _blaming(f"device {name}", "reset"):
+                device.reset()
         if self.engine is not None:
             self.engine.reset()
         for hook in self._reset_hooks:
@@ -652,6 +660,17 @@ class Machine:
     def _put_cpu(self, version: int) -> None:
         assert self.engine is not None
         self.engine.set_state(self._cpu_view.as_dict())
+
+
+@contextlib.contextmanager
+def _blaming(what: str, step: str) -> Iterator[None]:
+    """Turns what a plugin's code raises into an error that names the plugin's part; our own errors pass."""
+    try:
+        yield
+    except (PyemuError, OSError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise PluginError(f"{what}: {step} failed: {type(error).__name__}: {error}") from error
 
 
 def _without_pc_hole(start: int, length: int) -> list[tuple[int, int]]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import MigrationError
+
 if TYPE_CHECKING:
     from .machine import Machine
 
@@ -60,9 +62,14 @@ def save(
         parameters["direct-io"] = True
     if multifd:
         parameters["multifd-channels"] = multifd
-    with controller.configured(capabilities, parameters):
-        controller.migrate_file(target, resume_after=True, progress=progress)
-        result = controller.query()
+    try:
+        with controller.configured(capabilities, parameters):
+            controller.migrate_file(target, resume_after=True, progress=progress)
+            result = controller.query()
+    except MigrationError as error:
+        if str(target) in str(error):
+            raise
+        raise MigrationError(f"{target}: {error}", desc=error.desc) from error
     info = target.stat()
     ram = result["ram"]
     return SaveReport(

@@ -20,6 +20,8 @@ from .pump import FdChardev
 ESCAPE = 0x01  # Ctrl-A
 HELP = b"\r\nCtrl-A x  quit    Ctrl-A c  send Ctrl-C    Ctrl-A Ctrl-A  send Ctrl-A    Ctrl-A h  this help\r\n"
 _DISABLED = b"\0"
+#: Guests hide the cursor and leave colours on: normal text, cursor shown.
+_SANE_SCREEN = b"\x1b[0m\x1b[?25h"
 _FATAL = (signal.SIGTERM, signal.SIGHUP)
 
 # The terminal belongs to the process, so only one machine of the process can have it.
@@ -70,6 +72,7 @@ class StdioChardev(FdChardev):
             _in_use.release()
             raise
         self._reader, self._writer = reader, writer
+        self._output_fd = writer
         self._start()
 
     def close(self) -> None:
@@ -114,6 +117,8 @@ class StdioChardev(FdChardev):
         try:
             # Not after draining: output that the terminal holds back must not keep us here.
             termios.tcsetattr(self._input_fd, termios.TCSANOW, saved)
+            if os.isatty(self._output_fd):
+                os.write(self._output_fd, _SANE_SCREEN)
         except (termios.error, OSError):  # the terminal is gone, and its settings with it
             pass
 
