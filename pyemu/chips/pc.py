@@ -76,6 +76,8 @@ class Host(Protocol):
 
     def set_a20(self, enabled: bool) -> None: ...
 
+    def watch_line(self, line: IRQLine) -> None: ...
+
     def request_reset(self, reason: str = ...) -> None: ...
 
 
@@ -155,6 +157,7 @@ def add_core(machine: Host) -> Core:
     port92 = add(SystemControlA())
     # Either gate opens the address line.
     a20 = IRQLine("a20", 0, lambda n, level: machine.set_a20(bool(level)))
+    machine.watch_line(a20)
     keyboard.a20_out.connect(a20)
     port92.a20_out.connect(a20)
     keyboard.on_reset = machine.request_reset

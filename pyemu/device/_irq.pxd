@@ -11,6 +11,7 @@ cdef class IRQLine:
     cdef object owner
     cdef object callback
     cdef object observer
+    cdef object fault_listener
     cdef uint64_t sources
     cdef uint64_t taken
     cdef readonly int n
@@ -18,6 +19,7 @@ cdef class IRQLine:
 
     @staticmethod
     cdef IRQLine make(str name, int n, object owner, void *opaque, irq_handler_fn handler)
+    cdef void report(self, error, int level) noexcept
     cdef void drive(self, uint64_t bit, int level) noexcept nogil
 
 

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: MIT
 from collections.abc import Callable
 
+from ..errors import DeviceError
+
 class IRQLine:
     name: str
     n: int
     def __init__(self, name: str, n: int = 0, callback: Callable[[int, int], object] | None = None) -> None: ...
     @property
     def level(self) -> int: ...
+    def set_fault_listener(self, listener: Callable[[DeviceError], object] | None) -> None: ...
     def observe(self, observer: Callable[[int, int], object] | None) -> None: ...
 
 class IRQOut:

@@ -9,16 +9,17 @@ its own level survives, the old line loses it and the new line gains it.
 
 import sys
 
+from ..errors import DeviceError
 
+
+# Cannot fail: what the handler raises is reported. A Python handler must not unwind through a C device.
 cdef void _call_python(void *opaque, int n, int level) noexcept nogil:
-    # A Python handler must not take the machine down from inside a C device: what it raises
-    # goes to sys.unraisablehook, which the machine reports.
     with gil:
         line = <IRQLine>opaque
         try:
             line.callback(n, level)
         except BaseException as error:
-            sys.unraisablehook(_Unraisable(type(error), error, error.__traceback__, None, line))
+            line.report(error, level)
 
 
 class _Unraisable:
@@ -65,6 +66,26 @@ cdef class IRQLine:
         """Calls ``observer(n, level)`` after each change, or stops doing so when given None."""
         self.observer = observer
 
+    def set_fault_listener(self, listener):
+        """Calls ``listener(error)`` with a DeviceError when a handler or observer raises.
+
+        Without a listener such an exception goes to ``sys.unraisablehook``.
+        """
+        self.fault_listener = listener
+
+    # Cannot fail: what the listener raises goes to sys.unraisablehook.
+    cdef void report(self, error, int level) noexcept:
+        try:
+            if self.fault_listener is None:
+                raise error
+            fault = DeviceError(
+                f"{self.name}: handler of level {level} failed: {type(error).__name__}: {error}", device=self.name
+            )
+            fault.__cause__ = error
+            self.fault_listener(fault)
+        except BaseException as last:
+            sys.unraisablehook(_Unraisable(type(last), last, last.__traceback__, None, self))
+
     def __repr__(self):
         return f"<IRQLine {self.name} level={self.level}>"
 
@@ -84,7 +105,7 @@ cdef class IRQLine:
                 try:
                     self.observer(self.n, 1 if self.sources else 0)
                 except BaseException as error:
-                    sys.unraisablehook(_Unraisable(type(error), error, error.__traceback__, None, self))
+                    self.report(error, 1 if self.sources else 0)
 
 
 cdef class IRQOut:

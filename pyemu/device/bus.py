@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from ..errors import ConfigError
+from ._irq import IRQLine
 from .device import Device
 
 
@@ -24,6 +26,10 @@ class Bus:
     def __init__(self, name: str) -> None:
         self.name = name
         self.devices: list[Device] = []
+
+    def interrupt_lines(self) -> Sequence[IRQLine]:
+        """The lines that devices of this bus drive."""
+        return ()
 
     def plug(self, device: Device, id: str | None = None) -> Device:
         """Realizes *device* on this bus, resets it and returns it.

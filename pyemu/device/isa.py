@@ -51,6 +51,9 @@ class ISABus(Bus):
         self.irqs = tuple(irqs)
         self.dma = dma
 
+    def interrupt_lines(self) -> Sequence[IRQLine]:
+        return self.irqs
+
     def irq_line(self, n: int | None) -> IRQLine | None:
         """Line *n*, or None for None and 0: SuperIO registers say 0 for "no interrupt", and line 0 is the PIT's.
 

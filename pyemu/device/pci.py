@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from ..errors import ConfigError
@@ -106,6 +106,9 @@ class PCIBus(Bus):
     def map_irq(self, device: PCIDevice, pin: int) -> int:
         """The line, 0-3, that *pin* (0-3) of *device* arrives at."""
         return self._map_irq(device, pin) % PCI_PINS
+
+    def interrupt_lines(self) -> Sequence[IRQLine]:
+        return self.lines
 
     def irq_line(self, device: PCIDevice, pin: int) -> IRQLine:
         return self.lines[self.map_irq(device, pin)]

@@ -122,6 +122,7 @@ class Machine:
         self.serial: list[Chardev] = []
         self.engine: CPUEngine | None = None
         self.fault: PyemuError | None = None
+        self._line_fault: DeviceError | None = None
         self.events = EventSource()
         self.exited = threading.Event()
         self.shutdown_reason: str | None = None
@@ -231,6 +232,12 @@ class Machine:
     def add_bus(self, bus: Bus) -> None:
         """Makes *bus* known by its kind, so that ``--device`` finds it."""
         self.buses.setdefault(bus.kind, bus)
+        for line in bus.interrupt_lines():
+            self.watch_line(line)
+
+    def watch_line(self, line: IRQLine) -> None:
+        """Makes a failure of *line*'s Python handler stop the machine, as that of a port handler does."""
+        line.set_fault_listener(self._line_failed)
 
     def add_device(self, device: Device, bus: Bus, id: str | None = None) -> Device:
         """Plugs *device* into *bus* under a unique id."""
@@ -571,9 +578,15 @@ class Machine:
         if self.engine is not None:
             self.engine.kick()
 
+    def _line_failed(self, error: DeviceError) -> None:
+        if self._line_fault is None:
+            self._line_fault = error
+        self._kick_engine()
+
     def take_fault(self) -> PyemuError | None:
         """Machine thread only: stops the machine if a device failed since the last look, and says how."""
-        fault: PyemuError | None = self.ports.take_fault() or self.memory.take_fault()
+        fault: PyemuError | None = self.ports.take_fault() or self.memory.take_fault() or self._line_fault
+        self._line_fault = None
         if fault is not None:
             self._fail(fault)
         return fault

@@ -65,6 +65,16 @@ def test_a_handler_that_raises_is_reported_and_the_device_goes_on(monkeypatch):
     assert reported[0].exc_type is ZeroDivisionError
 
 
+def test_a_listener_gets_the_failure_of_handler_and_observer_with_their_line():
+    faults = []
+    line = IRQLine("bad", 0, lambda n, level: 1 // 0)
+    line.observe(lambda n, level: [][0])
+    line.set_fault_listener(faults.append)
+    IRQOut("pin", line).set_level(1)
+    assert [type(f.__cause__) for f in faults] == [ZeroDivisionError, IndexError]
+    assert str(faults[0]).startswith("bad: handler of level 1 failed: ZeroDivisionError:") and faults[0].device == "bad"
+
+
 def test_lines_live_as_long_as_a_pin_needs_them():
     changes = []
     pin = IRQOut("pin", IRQLine("gone?", 3, lambda n, level: changes.append((n, level))))

@@ -123,6 +123,18 @@ def test_a_timer_that_raises_stops_the_machine_too():
             m.run(timeout=5)
 
 
+def test_an_interrupt_handler_that_raises_stops_the_machine():
+    from pyemu.device import IRQOut, PCIBus
+
+    with Machine("none", memory="1M") as m:
+        bus = PCIBus(m.ports, m.memory, m.clock, lambda n, level: [][n])
+        m.add_bus(bus)
+        pin = IRQOut("pin", bus.lines[2])
+        m.clock.timer(lambda: pin.set_level(1)).arm(0)
+        with pytest.raises(DeviceError, match=r"pci.0.pirq2: handler of level 1 failed: IndexError"):
+            m.run(timeout=5)
+
+
 def test_run_until_a_condition_or_the_time_is_over(machine):
     counts = iter(range(100))
     assert machine.run(until=lambda: next(counts) > 3, timeout=5)
