@@ -27,9 +27,12 @@ class UARTCore:
     rx_count: int
     tx_head: int
     tx_count: int
-    rx_data: bytes
-    rx_errors: bytes
-    tx_data: bytes
+    @property
+    def rx_data(self) -> bytearray: ...
+    @property
+    def rx_errors(self) -> bytearray: ...
+    @property
+    def tx_data(self) -> bytearray: ...
     @property
     def timeout_timer(self) -> Timer: ...
     @property

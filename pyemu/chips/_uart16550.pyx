@@ -10,7 +10,7 @@ FIFOs modulo their size, and drive an interrupt pin. What a host callback raises
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 from pyemu.device._clock cimport Clock, Timer
 from pyemu.device._irq cimport IRQOut
@@ -81,9 +81,13 @@ cdef class UARTCore:
     cdef public uint8_t rx_count
     cdef public uint8_t tx_head
     cdef public uint8_t tx_count
-    cdef uint8_t _rx_data[FIFO_SIZE]
-    cdef uint8_t _rx_errors[FIFO_SIZE]
-    cdef uint8_t _tx_data[FIFO_SIZE]
+    cdef readonly bytearray rx_data     # the FIFOs are rings
+    cdef readonly bytearray rx_errors   # line status bits of each byte in rx_data
+    cdef readonly bytearray tx_data
+    cdef uint8_t *_rx_data
+    cdef uint8_t *_rx_errors
+    cdef uint8_t *_tx_data
+    cdef list _pinned                   # views that keep anyone from resizing the FIFOs
 
     cdef readonly Timer timeout_timer
     cdef readonly Timer tx_timer
@@ -99,6 +103,13 @@ cdef class UARTCore:
     cdef object _on_room
 
     def __cinit__(self, *args, **kwargs):
+        self.rx_data = bytearray(FIFO_SIZE)
+        self.rx_errors = bytearray(FIFO_SIZE)
+        self.tx_data = bytearray(FIFO_SIZE)
+        self._pinned = [memoryview(fifo) for fifo in (self.rx_data, self.rx_errors, self.tx_data)]
+        self._rx_data = self.rx_data
+        self._rx_errors = self.rx_errors
+        self._tx_data = self.tx_data
         self.attach(Clock("step"), IRQOut("irq"))
         self.modem_lines = 0xB0
         self._gated = True
@@ -156,32 +167,6 @@ cdef class UARTCore:
     def write(self, uint64_t offset, unsigned size, uint64_t value):
         """A byte write to register *offset*, for tests and Python callers."""
         self.c_write(offset, value & 0xFF)
-
-    # -- state that is not a plain number -----------------------------------------------------------
-
-    @property
-    def rx_data(self):
-        return <bytes>(<char *>self._rx_data)[:FIFO_SIZE]
-
-    @rx_data.setter
-    def rx_data(self, data):
-        _fill(self._rx_data, data)
-
-    @property
-    def rx_errors(self):
-        return <bytes>(<char *>self._rx_errors)[:FIFO_SIZE]
-
-    @rx_errors.setter
-    def rx_errors(self, data):
-        _fill(self._rx_errors, data)
-
-    @property
-    def tx_data(self):
-        return <bytes>(<char *>self._tx_data)[:FIFO_SIZE]
-
-    @tx_data.setter
-    def tx_data(self, data):
-        _fill(self._tx_data, data)
 
     def refresh(self):
         """Recomputes what follows from the state: the interrupt pin and the wish for input."""
@@ -503,10 +488,3 @@ cdef uint64_t _read(void *opaque, uint64_t offset, unsigned size) noexcept nogil
 
 cdef void _write(void *opaque, uint64_t offset, unsigned size, uint64_t value) noexcept nogil:
     (<UARTCore>opaque).c_write(offset, value & 0xFF)
-
-
-cdef _fill(uint8_t *fifo, data):
-    data = bytes(data)
-    if len(data) != FIFO_SIZE:
-        raise ValueError(f"a FIFO holds {FIFO_SIZE} bytes, not {len(data)}")
-    memcpy(fifo, <const char *>data, FIFO_SIZE)

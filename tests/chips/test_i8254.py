@@ -235,9 +235,7 @@ def load(pit, saved):
     pit.post_load(1)
 
 
-@pytest.mark.parametrize(
-    ("field", "value"), [("count", 0), ("start", 1 << 60), ("load_at", 1 << 60), ("paused_at", -(1 << 60))]
-)
+@pytest.mark.parametrize(("field", "value"), [("count", 0), ("start", 1 << 60), ("load_at", 1 << 60), ("paused_at", -(1 << 60))])
 def test_state_that_the_arithmetic_could_not_bear_is_refused(field, value):
     bench = Bench()
     bench.program(0, 2, 1000)

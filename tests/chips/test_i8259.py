@@ -120,7 +120,7 @@ def test_a_request_whose_line_drops_is_forgotten_and_gives_the_spurious_vector()
 def test_a_spurious_request_of_the_slave_is_in_service_at_the_master_only():
     pic, pins = pair()
     pins[12].set_level(1)
-    pic.slave.imr = 0xFF            # as the real slave, if its request goes away during the acknowledge
+    pic.slave.imr = 0xFF  # as the real slave, if its request goes away during the acknowledge
     assert pic.ack() == 0x2F
     assert (pic.master.isr, pic.slave.isr) == (4, 0)
 
@@ -154,9 +154,9 @@ def test_priority_and_nesting():
     pins[5].set_level(1)
     assert pic.ack() == 0x25
     pins[6].set_level(1)
-    assert pic.intr.level == 0          # lower, has to wait
+    assert pic.intr.level == 0  # lower, has to wait
     pins[1].set_level(1)
-    assert pic.ack() == 0x21            # higher, does not
+    assert pic.ack() == 0x21  # higher, does not
     eoi(pic)
     eoi(pic)
     assert pic.ack() == 0x26
@@ -182,7 +182,7 @@ def test_automatic_end_of_interrupt_rotates_if_told_to():
     for _ in range(3):
         got.append(pic.ack())
         pins[1].set_level(0)
-        pins[1].set_level(1)        # would win again if it had not become the lowest
+        pins[1].set_level(1)  # would win again if it had not become the lowest
     assert got == [0x21, 0x23, 0x25]
     pic.write(MASTER, 0, 0x00)
     assert pic.ack() == 0x21
@@ -209,12 +209,12 @@ def test_rotation_and_specific_end():
     pins[3].set_level(1)
     pins[6].set_level(1)
     pic.ack()
-    pic.write(MASTER, 0, 0xE3)      # end of 3, which becomes the lowest
+    pic.write(MASTER, 0, 0xE3)  # end of 3, which becomes the lowest
     pins[3].set_level(0)
     pins[3].set_level(1)
     assert pic.ack() == 0x26
     pic.write(MASTER, 0, 0x66)
-    pic.write(MASTER, 0, 0xC2)      # lowest is 2: 3 is the highest
+    pic.write(MASTER, 0, 0xC2)  # lowest is 2: 3 is the highest
     pins[1].set_level(1)
     assert pic.ack() == 0x23
 

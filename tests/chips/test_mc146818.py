@@ -238,7 +238,7 @@ def test_ports():
     fixture = ISAFixture()
     fixture.plug(RTC(base="2026-01-31T12:00:00"))
     assert fixture.read(0x70) == 0xFF
-    fixture.write(0x70, 0x80 | HOURS)       # bit 7 is the NMI mask
+    fixture.write(0x70, 0x80 | HOURS)  # bit 7 is the NMI mask
     assert fixture.read(0x71) == 0x12
     fixture.write(0x70, 0x7F)
     fixture.write(0x71, 0x5A)

@@ -143,7 +143,7 @@ def test_priority_of_the_five_sources():
     uart.receive(b"a")
     clock.advance(10**9)
     uart.receive_break()
-    uart.read(RBR)              # brings the break to the top
+    uart.read(RBR)  # brings the break to the top
     clock.advance(10**9)
     seen = []
     for clear in (LSR, RBR, None, MSR):
@@ -195,7 +195,7 @@ def test_a_waiting_host_gets_rid_of_everything_in_order():
     fixture, uart, line = plugged()
     text = bytes(range(256)) * 2
     line.feed(text)
-    fixture.write(0x3F8 + FCR, 1)       # loses the byte that was in the receiver
+    fixture.write(0x3F8 + FCR, 1)  # loses the byte that was in the receiver
     got = bytearray()
     while fixture.read(0x3F8 + LSR) & 1:
         assert not fixture.read(0x3F8 + LSR) & 2
@@ -260,7 +260,7 @@ def test_paced_transmitter_interrupts_when_its_fifo_is_empty():
     for offset, value in ((FCR, 1), (MCR, OUT2), (IER, 2)):
         uart.write(offset, 1, value)
     assert uart.read(IIR) & 0x0F == 2
-    for byte in range(20):                  # one on the wire, sixteen wait, three are lost
+    for byte in range(20):  # one on the wire, sixteen wait, three are lost
         uart.write(RBR, 1, byte)
     assert pin.level == 0
     clock.advance(10**9)
