@@ -30,7 +30,7 @@ EXCEPTIONS = {
     ("plugin", "builtin"): "the core's own records come through the hooks",
 }
 #: Files over 500 lines. The list may only become shorter.
-LONGER = {"chips/_uart16550.pyx", "chips/ide.py", "machine/machine.py"}
+LONGER = {"chips/ide.py", "machine/machine.py"}
 
 
 def sources(folder, *suffixes):
@@ -109,7 +109,7 @@ def test_files_begin_with_their_licence_and_are_no_giants():
     paths = sources(PYEMU, ".py", ".pyx", ".pxd", ".h", ".S")
     lines = {str(p.relative_to(PYEMU)): p.read_text(encoding="utf-8").splitlines() for p in paths}
     assert [n for n, text in lines.items() if text and "SPDX-License-Identifier: MIT" not in text[0]] == []
-    assert {n for n, text in lines.items() if len(text) > 500} == LONGER
+    assert {n for n, text in lines.items() if len(text) > 500} <= LONGER
 
 
 @pytest.mark.parametrize("folder", ["tests", "plugins", "examples", "benchmarks", ".ci"])
