@@ -25,12 +25,16 @@ RECALIBRATE_STEPS = 79
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """One format: tracks, heads, sectors of 512 bytes a track, and the data rates that read it."""
+    """One format: tracks, heads, sectors of 512 bytes a track, and the data rates that read it.
+
+    ``drive_type`` is what the CMOS of a PC calls the drive that is made for it.
+    """
 
     name: str
     tracks: int
     heads: int
     sectors: int
+    drive_type: int
     rates: frozenset[int]
 
     @property
@@ -42,20 +46,20 @@ class Media:
         return ((track * self.heads + head) * self.sectors + sector - 1) * SECTOR
 
 
-def _media(name: str, tracks: int, heads: int, sectors: int, *rates: int) -> Media:
-    return Media(name, tracks, heads, sectors, frozenset(rates))
+def _media(name: str, tracks: int, heads: int, sectors: int, drive_type: int, *rates: int) -> Media:
+    return Media(name, tracks, heads, sectors, drive_type, frozenset(rates))
 
 
 FORMATS = (
-    _media("160K", 40, 1, 8, RATE_250K, RATE_300K),
-    _media("180K", 40, 1, 9, RATE_250K, RATE_300K),
-    _media("320K", 40, 2, 8, RATE_250K, RATE_300K),
-    _media("360K", 40, 2, 9, RATE_250K, RATE_300K),
-    _media("720K", 80, 2, 9, RATE_250K),
-    _media("1.2M", 80, 2, 15, RATE_500K),
-    _media("1.44M", 80, 2, 18, RATE_500K),
-    _media("1.68M", 80, 2, 21, RATE_500K),
-    _media("2.88M", 80, 2, 36, RATE_1M),
+    _media("160K", 40, 1, 8, 1, RATE_250K, RATE_300K),
+    _media("180K", 40, 1, 9, 1, RATE_250K, RATE_300K),
+    _media("320K", 40, 2, 8, 1, RATE_250K, RATE_300K),
+    _media("360K", 40, 2, 9, 1, RATE_250K, RATE_300K),
+    _media("720K", 80, 2, 9, 3, RATE_250K),
+    _media("1.2M", 80, 2, 15, 2, RATE_500K),
+    _media("1.44M", 80, 2, 18, 4, RATE_500K),
+    _media("1.68M", 80, 2, 21, 4, RATE_500K),
+    _media("2.88M", 80, 2, 36, 5, RATE_1M),
 )
 _BY_SIZE = {media.size: media for media in FORMATS}
 _USUAL = (_BY_SIZE[80 * 2 * 18 * SECTOR], FORMATS[-1])

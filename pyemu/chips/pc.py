@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from ..device import Bus, Clock, Device, IRQLine, ISABus
 from ..errors import ConfigError
 from ..memory import AddressSpace, MemoryRegion, PortSpace, RAMBlock
+from ._floppy import media_of
 from .cf9 import ResetControl
 from .fdc import FloppyController
 from .i8042 import KeyboardController
@@ -46,7 +47,6 @@ CMOS_BASE_KIB, CMOS_EXTENDED_KIB, CMOS_EXTENDED_KIB_2 = 0x15, 0x17, 0x30
 CMOS_ABOVE_16M, CMOS_ABOVE_4G = 0x34, 0x5B
 CMOS_CHECKSUMMED, CMOS_CHECKSUM = range(0x10, 0x2E), 0x2E
 EQUIPMENT_MATH, EQUIPMENT_FLOPPY = 0x02, 0x01
-FLOPPY_1440 = 4
 
 
 class Host(Protocol):
@@ -184,9 +184,8 @@ def set_cmos(rtc: RTC, machine: Host) -> None:
         CMOS_ABOVE_16M: (max(0, extended - 15 * MIB) >> 16, 2),
         CMOS_ABOVE_4G: (max(0, size - LOW_RAM_END) >> 16, 3),
     }
-    floppies = [drive.index for drive in machine.drives("floppy")]
-    types = (FLOPPY_1440 << 4 if 0 in floppies else 0) | (FLOPPY_1440 if 1 in floppies else 0)
-    values[CMOS_FLOPPY] = (types, 1)
+    floppies = {d.index: media_of(f"floppy drive {d.index}", d.size).drive_type for d in machine.drives("floppy")}
+    values[CMOS_FLOPPY] = (floppies.get(0, 0) << 4 | floppies.get(1, 0), 1)
     equipment = EQUIPMENT_MATH | (EQUIPMENT_FLOPPY | max(0, len(floppies) - 1) << 6 if floppies else 0)
     values[CMOS_EQUIPMENT] = (equipment, 1)
     for at, (value, length) in values.items():
