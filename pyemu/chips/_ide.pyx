@@ -74,6 +74,9 @@ cdef class IDECore:
     def block_done(self):
         raise NotImplementedError
 
+    def failed(self, verb, offset, error):
+        raise error
+
     def read_register(self, unsigned offset):
         raise NotImplementedError
 
@@ -149,15 +152,26 @@ cdef class IDECore:
             self.drive_pin()
         return status
 
-    # These three call Python. What escapes from there goes to sys.unraisablehook, which the machine reports.
+    # These three call Python. What is raised there becomes the fault of the access that is under way.
     cdef void block_end(self) noexcept with gil:
-        self.block_done()
+        verb = "read" if self.phase == IN else "write"
+        try:
+            self.block_done()
+        except BaseException as error:
+            self.failed(verb, 0, error)
 
     cdef uint64_t read_slow(self, uint64_t offset) noexcept with gil:
-        return self.read_register(offset)
+        try:
+            return self.read_register(offset)
+        except BaseException as error:
+            self.failed("read", offset, error)
+        return 0xFF
 
     cdef void write_slow(self, uint64_t offset, uint64_t value) noexcept with gil:
-        self.write_register(offset, value)
+        try:
+            self.write_register(offset, value)
+        except BaseException as error:
+            self.failed("write", offset, error)
 
 
 # Cannot fail: the methods they call cannot, and the handler keeps the core alive.

@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 REG_ERROR_FEATURES, REG_COUNT, REG_LOW, REG_MID, REG_HIGH, REG_DEVICE, REG_COMMAND = range(1, 8)
 REG_CONTROL = 8  # the device control port, as the compiled half hands it over
 
-CONTROL_NIEN = 0x02
 CONTROL_SRST = 0x04
 
 #: The control port lies this far above the command ports: 3F6 for 1F0, 376 for 170.
@@ -55,8 +54,7 @@ DIAGNOSTIC_PASSED = 0x01
 class IDEChannel(IDECore, ISAFunction):
     """A channel at *iobase* (eight ports, wide data port) and its control port.
 
-    Moving the base moves the control port with it, unless ``control-base`` fixes that. All registers keep their
-    values while the channel is hidden.
+    Moving the base moves the control port with it, unless ``control-base`` fixes that.
     """
 
     type_name = "isa-ide"
@@ -196,6 +194,10 @@ class IDEChannel(IDECore, ISAFunction):
         if self.command in (READ_MULTIPLE, WRITE_MULTIPLE) and not self.disk.multiple:
             raise MigrationError(f"{self.id}: command {self.command:#04x} is under way with no sectors to a block")
 
+    def failed(self, verb: str, offset: int, error: BaseException) -> None:
+        """The compiled half met an exception in this one: it is the fault of the access, and stops the machine."""
+        self.bus.ports.blame(self, verb, offset, 1 if offset else 2, error)
+
     # -- registers --------------------------------------------------------------------------------
 
     @property
@@ -270,7 +272,7 @@ class IDEChannel(IDECore, ISAFunction):
         self.command = command
         self.error = 0
         self.statuses[self.selected] = READY
-        method = COMMANDS[command]
+        method = COMMANDS.get(command)
         if method is None:
             self._fail(ABORTED)
         else:
@@ -457,12 +459,9 @@ class IDEChannel(IDECore, ISAFunction):
         self._show(max(self.disk.total - 1, 0))
         self._succeed()
 
-    def _standby(self) -> None:
-        self.disk.power = STANDBY
-        self._succeed()
-
-    def _idle(self) -> None:
-        self.disk.power = ACTIVE
+    def _set_power(self) -> None:
+        """STANDBY and IDLE, with or without a timer that we do not have: the odd ones are IDLE."""
+        self.disk.power = ACTIVE if self.command & 1 else STANDBY
         self._succeed()
 
     def _check_power(self) -> None:
@@ -477,17 +476,17 @@ READ_BUFFER, WRITE_BUFFER = 0xE4, 0xE8
 POWER_COMMANDS = frozenset({0x94, 0x95, 0x96, 0x97, 0x98, 0xE0, 0xE1, 0xE2, 0xE3, 0xE5})
 
 
-def _commands() -> list[Callable[[IDEChannel], None] | None]:
-    table: list[Callable[[IDEChannel], None] | None] = [None] * 256
-    groups: list[tuple[Sequence[int], Callable[[IDEChannel], None]]] = [
+#: What each command byte does; a disk aborts the others.
+COMMANDS: dict[int, Callable[[IDEChannel], None]] = {
+    code: method
+    for codes, method in (
         (range(0x10, 0x20), IDEChannel._recalibrate),
         ((0x20, 0x21, READ_MULTIPLE), IDEChannel._read_sectors),
         ((0x30, 0x31, WRITE_MULTIPLE), IDEChannel._write_sectors),
         ((0x40, 0x41), IDEChannel._verify),
         (range(0x70, 0x80), IDEChannel._seek),
         ((0x91,), IDEChannel._initialize_parameters),
-        ((0x94, 0x96, 0xE0, 0xE2), IDEChannel._standby),
-        ((0x95, 0x97, 0xE1, 0xE3), IDEChannel._idle),
+        ((0x94, 0x95, 0x96, 0x97, 0xE0, 0xE1, 0xE2, 0xE3), IDEChannel._set_power),
         ((0x98, 0xE5), IDEChannel._check_power),
         ((0xC6,), IDEChannel._set_multiple),
         ((READ_BUFFER,), IDEChannel._read_buffer),
@@ -496,12 +495,6 @@ def _commands() -> list[Callable[[IDEChannel], None] | None]:
         ((0xEC,), IDEChannel._identify),
         ((0xEF,), IDEChannel._set_features),
         ((0xF8,), IDEChannel._read_native_max),
-    ]
-    for codes, method in groups:
-        for code in codes:
-            table[code] = method
-    return table
-
-
-#: What each command byte does; None: aborted.
-COMMANDS = _commands()
+    )
+    for code in codes
+}

@@ -199,10 +199,24 @@ cdef class Space:
 
     # Cannot fail: what is raised here goes to sys.unraisablehook.
     cdef void record(self, IoHandler handler, str verb, uint64_t offset, unsigned size, error) noexcept:
-        if self.first_fault is not None:
-            return
         try:
-            name = owner_name(handler.owner)
+            self.blame(handler.owner, verb, offset, size, error)
+        except BaseException as second:
+            report(second, self)
+
+    def blame(self, owner, str verb, uint64_t offset, unsigned size, error):
+        """Takes *error* as the fault of an access to *owner*, unless there is an earlier one.
+
+        For compiled devices: their handlers cannot raise, but Python code that they call may.
+
+        Args:
+            owner: the device.
+            verb: ``read`` or ``write``.
+            offset, size: of the access.
+            error: what was raised.
+        """
+        if self.first_fault is None:
+            name = owner_name(owner)
             fault = DeviceError(
                 f"{name}: {verb} of {size} bytes at offset {offset:#x} failed: {type(error).__name__}: {error}",
                 device=name, offset=offset,
@@ -211,8 +225,6 @@ cdef class Space:
             self.first_fault = fault
             if self.fault_listener is not None:
                 self.fault_listener()
-        except BaseException as second:
-            report(second, self)
 
     # Drops what was unmapped during the access; destructors' exceptions are reported by the interpreter.
     cdef void release(self) noexcept nogil:

@@ -10,7 +10,7 @@ import pytest
 
 from pyemu.chips.ide import IDEChannel
 from pyemu.device import BlockBackend
-from pyemu.errors import MigrationError
+from pyemu.errors import DeviceError, MigrationError
 from pyemu.testing import ISAFixture
 
 BASE, CONTROL, IRQ = 0x1F0, 0x3F6, 14
@@ -465,3 +465,23 @@ def test_a_transfer_that_cannot_be_is_refused(ide, image, state):
         setattr(ide.chip, name, value)
     with pytest.raises(MigrationError, match="isa-ide"):
         IDE(image).load(ide.save())
+
+
+# -- what goes wrong inside ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("access", "fault"),
+    [
+        (lambda ide: (ide.lba(0, 2), ide.write(COMMAND, READ)), "isa-ide: write of 1 bytes at offset 0x7 failed"),
+        (lambda ide: ide.take(512), "isa-ide: read of 2 bytes at offset 0x0 failed"),
+    ],
+    ids=["register", "data port"],
+)
+def test_an_exception_of_the_backend_is_the_fault_of_the_access(ide, access, fault, monkeypatch):
+    ide.lba(0, 2)
+    ide.write(COMMAND, READ)
+    monkeypatch.setattr(ide.chip.drive0, "read", lambda offset, length: 1 / 0)
+    with pytest.raises(DeviceError, match=fault) as caught:
+        access(ide)
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
