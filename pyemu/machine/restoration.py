@@ -87,7 +87,7 @@ def from_description(
         return Machine(
             str(description["board"]),
             memory=int(description["memory"]),
-            cpu=cpu if cpu is not None else _engine(description["cpu"]),
+            cpu=cpu if cpu is not None else str(description["cpu"]),
             properties=dict(description["properties"]),
             devices=[_device(host, str(name), dict(options)) for name, options in description["devices"]],
             drives=[str(spec) for spec in description["drives"]],
@@ -107,7 +107,3 @@ def from_description(
 def _device(plugins: PluginManager, name: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     # Again, although saving left such things out: the file may be a stranger's.
     return name, portable_options(plugins.resolve(plugins.get("device", name)).properties, options)
-
-
-def _engine(name: Any) -> str | None:
-    return None if name == "none" else str(name)

@@ -165,6 +165,13 @@ def test_the_description_names_all_that_restore_needs(machine):
     assert description["board"] == "none" and description["memory"] == 4 << 20 and description["cpu"] == "none"
 
 
+def test_a_machine_without_processor_comes_back_without_one(tmp_path):
+    with pyemu.Machine("isa-pc", memory="1M", cpu="none") as machine:
+        machine.save(tmp_path / "vm")
+    with pyemu.restore(tmp_path / "vm") as back:
+        assert (back.cpu_name, back.engine) == ("none", None)
+
+
 @pytest.mark.parametrize("mapped_ram", [False, True])
 def test_save_and_restore_of_a_stopped_machine(machine, tmp_path, mapped_ram):
     rng = np.random.default_rng(5)
