@@ -77,15 +77,20 @@ def test_mapped_file_of_64_mib_has_the_known_places(controller, tmp_path):
         file.seek(0x100000 + 256 * 4096)
         assert file.read(4 * 4096) == b"\xbb" * 8192 + bytes(4096) + b"\xbb" * 4096
         file.seek(0x4100000)
+        head = bytes.fromhex("0000000000000010 7e 00000001")
+        part = bytes.fromhex("02 00000001 0000000000000010 7e 00000001")
         tail = bytes.fromhex(
-            "0000000000000010 7e 00000001"
-            "02 00000001 0000000000000010 7e 00000001"
             "08 000b 0000"
             "03 00000001 0000000000000010 7e 00000001"
             "04 00000000 05 74696d6572"
             "00000000 00000002"
         )
-        assert file.read(len(tail)) == tail
+        assert file.read(len(head) + len(part)) == head + part
+        # A part lasts 50 ms at most, so a busy system needs more of them.
+        rest = file.read(4096)
+        while rest.startswith(part):
+            rest = rest.removeprefix(part)
+        assert rest.startswith(tail)
     status = (tmp_path / "x").stat()
     assert status.st_blocks * 512 < 1536 * 4096 + 64 * 1024
 
