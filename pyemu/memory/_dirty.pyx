@@ -37,7 +37,9 @@ cdef size_t MAX_PAGES = <size_t>1 << 40
 cdef uint64_t ALL = ~<uint64_t>0
 
 
+# Shifts push bits out on purpose here and below.
 # The bits of [start, end) that lie in word *n*. Cannot fail; the range must touch the word.
+@cython.overflowcheck(False)
 cdef inline uint64_t _mask(size_t n, size_t start, size_t end) noexcept nogil:
     cdef uint64_t mask = ALL
     if n == start // BITS:
@@ -49,6 +51,7 @@ cdef inline uint64_t _mask(size_t n, size_t start, size_t end) noexcept nogil:
 
 @cython.final
 @cython.no_gc_clear
+@cython.overflowcheck(False)
 cdef class DirtyBitmap:
     """One bit for each of *pages* pages, all clear at first.
 

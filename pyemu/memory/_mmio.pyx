@@ -5,6 +5,7 @@ Only the machine thread uses an address space. A handler may change the tree it 
 is looked at again after each call, and handlers that went are kept until the access has ended.
 """
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
@@ -147,7 +148,7 @@ cdef class FlatSpace(Space):
     cdef uint64_t c_read(self, uint64_t gpa, unsigned size) noexcept nogil:
         cdef flat_range *at = _find(self, gpa)
         cdef uint64_t value = 0, offset
-        if size - 1 > 7:
+        if size == 0 or size > 8:
             self.unassigned_reads += 1
             return LAST
         if at.kind == FLAT_IO and at.last - gpa >= size - 1:
@@ -163,7 +164,7 @@ cdef class FlatSpace(Space):
     cdef void c_write(self, uint64_t gpa, unsigned size, uint64_t value) noexcept nogil:
         cdef flat_range *at = _find(self, gpa)
         cdef uint64_t offset
-        if size - 1 > 7:
+        if size == 0 or size > 8:
             self.unassigned_writes += 1
             return
         if at.kind == FLAT_IO and at.last - gpa >= size - 1:
@@ -175,6 +176,8 @@ cdef class FlatSpace(Space):
                 return
         self.c_write_bytes(gpa, <unsigned char *>&value, size)
 
+    # Overflow is meant: address 0 follows the last one.
+    @cython.overflowcheck(False)
     cdef void c_read_bytes(self, uint64_t gpa, unsigned char *data, size_t length) noexcept nogil:
         cdef flat_range *at
         cdef size_t part
@@ -196,6 +199,7 @@ cdef class FlatSpace(Space):
         self.unassigned_reads += missed
         leave(self)
 
+    @cython.overflowcheck(False)
     cdef void c_write_bytes(self, uint64_t gpa, const unsigned char *data, size_t length) noexcept nogil:
         cdef flat_range *at
         cdef size_t part

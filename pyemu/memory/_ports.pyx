@@ -253,20 +253,21 @@ cdef inline port_cell *_top(PortSpace space, uint32_t port) noexcept nogil:
 
 
 cdef uint32_t _wide_in(PortSpace space, uint32_t port, unsigned size, bint *missed) noexcept nogil:
+    cdef uint32_t low
     if size != 2 and size != 4:
         missed[0] = True
         return 0xffffffff
     if port & (size - 1) == 0:
         return _part_in(space, port, size, missed)
-    if size == 2:
-        return _part_in(space, port, 1, missed) | _part_in(space, port + 1, 1, missed) << 8
+    # One after the other, lowest port first: C leaves the order inside an expression open.
     if port & 1 == 0:
-        return _part_in(space, port, 2, missed) | _part_in(space, port + 2, 2, missed) << 16
-    return (
-        _part_in(space, port, 1, missed)
-        | _part_in(space, port + 1, 2, missed) << 8
-        | _part_in(space, port + 3, 1, missed) << 24
-    )
+        low = _part_in(space, port, 2, missed)
+        return low | _part_in(space, port + 2, 2, missed) << 16
+    low = _part_in(space, port, 1, missed)
+    if size == 2:
+        return low | _part_in(space, port + 1, 1, missed) << 8
+    low |= _part_in(space, port + 1, 2, missed) << 8
+    return low | _part_in(space, port + 3, 1, missed) << 24
 
 
 cdef void _wide_out(PortSpace space, uint32_t port, unsigned size, uint32_t value, bint *missed) noexcept nogil:
@@ -290,6 +291,7 @@ cdef void _wide_out(PortSpace space, uint32_t port, unsigned size, uint32_t valu
 cdef uint32_t _part_in(PortSpace space, uint32_t port, unsigned size, bint *missed) noexcept nogil:
     cdef port_cell *cell = _top(space, port)
     cdef port_op *op = &cell.ops[size >> 1]
+    cdef uint32_t low
     if op.read != NULL:
         return <uint32_t>(op.read(op.opaque, cell.offset, size) & ones(size))
     if size == 1 or (space.qemu_wide and cell.map == NULL):
@@ -298,7 +300,8 @@ cdef uint32_t _part_in(PortSpace space, uint32_t port, unsigned size, bint *miss
     if space.qemu_wide:
         return _chunk_in(cell, port, size, missed)
     size >>= 1
-    return _part_in(space, port, size, missed) | _part_in(space, port + size, size, missed) << (8 * size)
+    low = _part_in(space, port, size, missed)
+    return low | _part_in(space, port + size, size, missed) << (8 * size)
 
 
 cdef void _part_out(PortSpace space, uint32_t port, unsigned size, uint32_t value, bint *missed) noexcept nogil:
