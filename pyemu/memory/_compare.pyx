@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: MIT
+# cython: overflowcheck=False
+# Words of bits and of data wrap and are cut by design; bounds stay checked in the checked build.
 """Finds the pages a guest wrote by comparing RAM with a copy: slow and large, but works anywhere.
 
 A page that is changed and changed back between two comparisons is not found. That is why a reader

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: MIT
+# cython: overflowcheck=False
+# Words of bits and of data wrap and are cut by design; bounds stay checked in the checked build.
 """Dirty bitmaps: one bit a page, in 64-bit words that any thread may change at any time.
 
 Bits are set with an atomic or and taken with an atomic exchange or and-not, so a page that becomes

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: MIT
+# cython: overflowcheck=False
+# Words of bits and of data wrap and are cut by design; bounds stay checked in the checked build.
 """What port and MMIO dispatch have in common: handlers, and the space they are called from.
 
 A handler is a pair of C function pointers. A Python handler is one too: its functions take the GIL,

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: MIT
+# cython: overflowcheck=False
+# Words of bits and of data wrap and are cut by design; bounds stay checked in the checked build.
 """Dispatch of guest-physical accesses: a sorted array of ranges, binary search, one-entry cache.
 
 Only the machine thread uses an address space. A handler may change the tree it is part of: the array

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: MIT
+# cython: overflowcheck=False
+# Words of bits and of data wrap and are cut by design; bounds stay checked in the checked build.
 """Functions of devices as the port space sees them: a list of ports with one base, cut into chunks."""
 
 cimport cython

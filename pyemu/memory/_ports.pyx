@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: MIT
+# cython: overflowcheck=False
+# Words of bits and of data wrap and are cut by design; bounds stay checked in the checked build.
 """The I/O port space and the functions mapped into it.
 
 A look-up is two loads: 256 leaves of 256 cells, where a cell holds the handlers of one port for each
