@@ -12,8 +12,9 @@ import pyemu
 pytest_plugins = ["pyemu.testing.fixtures"]
 
 # How long an example takes says how busy the system is, not whether the code is right.
-settings.register_profile("pyemu", deadline=None, max_examples=50)
-settings.load_profile("pyemu")
+settings.register_profile("pyemu", deadline=None, max_examples=25)
+settings.register_profile("thorough", deadline=None, max_examples=1000)
+settings.load_profile(os.environ.get("PYEMU_HYPOTHESIS", "pyemu"))
 
 HERE = pathlib.Path(pyemu.__file__).parent
 CHECKOUT = pathlib.Path(__file__).parents[1]

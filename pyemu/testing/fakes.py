@@ -67,10 +67,11 @@ class Fixture:
 
     def poke(self, chance: random.Random) -> Any:
         """One random access to whatever the guest can reach of the device; what a read gave, or None."""
-        ports = self.mapped()
-        if not ports:
+        ranges = [(region.start, region.length) for region in self.ports.regions()]
+        if not ranges:
             return None
-        port, size = chance.choice(ports), chance.choice((1, 1, 1, 2, 4))
+        start, length = chance.choices(ranges, weights=[length for _, length in ranges])[0]
+        port, size = start + chance.randrange(length), chance.choice((1, 1, 1, 2, 4))
         if chance.random() < 0.5:
             return self.read(port, size)
         self.write(port, chance.getrandbits(8 * size), size)

@@ -78,7 +78,7 @@ def over_the_edge(mode, address):
 @example(1, over_the_edge(0x04, 0x0003))
 @example(5, over_the_edge(0x04, 0xFFFC))
 @example(5, over_the_edge(0x04, 0x0003))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=2 * settings.default.max_examples)
 @given(st.sampled_from([0, 1, 2, 3, 5, 6, 7]), operations)
 def test_it_moves_what_the_data_sheet_says(number, steps):
     fixture = ISAFixture()

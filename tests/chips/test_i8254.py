@@ -72,7 +72,7 @@ operations = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=3 * settings.default.max_examples)
 @given(st.sampled_from((0, 0, 1, 2)), programs, st.lists(operations, min_size=3, max_size=30))
 def test_it_does_what_the_model_does(channel, first, steps):
     bench, model = Bench(), PITModel()

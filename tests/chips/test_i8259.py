@@ -58,7 +58,7 @@ operations = st.one_of(
 modes = st.sampled_from((0x01, 0x01, 0x03, 0x11, 0x13))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=3 * settings.default.max_examples)
 @given(modes, modes, st.lists(operations, min_size=5, max_size=40))
 def test_it_does_what_the_model_does(master_mode, slave_mode, steps):
     pic, model = PICPair(), PairModel()

@@ -58,7 +58,7 @@ moments = st.datetimes(datetime(1, 1, 1), datetime(9998, 1, 1)).map(lambda d: d.
 formats = st.sampled_from((0, BINARY, H24, BINARY | H24))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=2 * settings.default.max_examples)
 @given(moments, formats, st.integers(0, 4 * 10**6))
 def test_the_calendar_is_that_of_the_standard_library(moment, form, later):
     rtc, clock, _ = chip(b=form)
@@ -131,7 +131,6 @@ def test_a_day_of_the_week_of_ones_own_is_kept():
     assert rtc.read(WEEKDAY) == 4
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 127), st.integers(0, 255)), max_size=30))
 def test_nonsense_in_the_registers_is_taken_as_something(writes):
     rtc, clock, _ = chip()

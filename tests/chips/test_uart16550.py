@@ -78,7 +78,7 @@ operations = st.one_of(
 LINES = {0x10: "cts", 0x20: "dsr", 0x40: "ri", 0x80: "dcd"}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=3 * settings.default.max_examples)
 @given(st.tuples(*controls), st.lists(operations, min_size=5, max_size=40))
 def test_it_does_what_the_model_does(setup, steps):
     uart, clock, pin, sent = core()

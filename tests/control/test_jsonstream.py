@@ -2,7 +2,7 @@
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pyemu.control.jsonstream import MAX_DEPTH, JSONStream
@@ -15,7 +15,6 @@ values = st.recursive(
 objects = st.dictionaries(st.text(), values, max_size=4)
 
 
-@settings(max_examples=30)
 @given(st.lists(objects, max_size=5), st.sampled_from(["", "\n", "\r\n", "  "]), st.data())
 def test_any_cut_of_the_stream_gives_the_same_objects(messages, separator, data):
     stream = separator.join(json.dumps(m) for m in messages).encode() + separator.encode()

@@ -12,7 +12,7 @@ import termios
 import threading
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pyemu.device import Device, Property, open_chardev, open_drive
@@ -265,7 +265,6 @@ ACCESSES = st.lists(st.tuples(st.integers(0, WHOLE), st.integers(0, 9000), st.bi
 
 
 @pytest.mark.parametrize("snapshot", ["on", "off"])
-@settings(max_examples=60, deadline=None)
 @given(accesses=ACCESSES)
 def test_a_disk_is_an_array_of_bytes(tmp_path_factory, snapshot, accesses):
     path = tmp_path_factory.mktemp("disk") / "image"

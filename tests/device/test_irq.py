@@ -2,7 +2,7 @@
 import gc
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pyemu.device import IRQLine, IRQOut
@@ -83,7 +83,6 @@ def test_lines_live_as_long_as_a_pin_needs_them():
     assert changes == [(3, 1)]
 
 
-@settings(max_examples=50)
 @given(st.lists(st.tuples(st.integers(0, 4), st.sampled_from(["high", "low", "cut", "0", "1"])), max_size=40))
 def test_levels_follow_a_plain_model(steps):
     lines = [IRQLine("0"), IRQLine("1")]

@@ -3,7 +3,7 @@ import io
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pyemu.device import Clock, VMState, vmstate
@@ -115,7 +115,6 @@ def test_the_description_adds_up_to_the_payload():
         assert length(WHOLE.describe(obj)) == len(WHOLE.encode(obj))
 
 
-@settings(max_examples=50)
 @given(
     st.booleans(), st.integers(-(2**31), 2**31 - 1), st.lists(st.integers(0, 255), min_size=3, max_size=3),
     st.binary(min_size=4, max_size=4), st.integers(0, 2**63), st.integers(0, 2**32 - 1),

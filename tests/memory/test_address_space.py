@@ -6,7 +6,7 @@ from __future__ import annotations
 import gc
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pyemu.errors import MemoryMapError
@@ -162,7 +162,6 @@ def test_memory_in_a_view_outlives_its_block(root, space):
     assert space.read(0, 4) == b"here"
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     starts=st.lists(st.integers(0, 120), min_size=1, max_size=5),
     accesses=st.lists(st.tuples(st.integers(0, 140), st.sampled_from([1, 2, 4, 8])), max_size=12),

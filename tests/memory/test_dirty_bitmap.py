@@ -39,7 +39,7 @@ def scripts(draw):
     return pages, draw(st.sets(page)), draw(st.lists(step, max_size=12))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=2 * settings.default.max_examples)
 @given(scripts())
 def test_any_script_does_what_the_model_does(script):
     pages, start, steps = script

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from memory.models import Entry, Function, PortModel, aligned_pieces, answer
 
@@ -106,7 +106,6 @@ steps = st.one_of(
 
 
 @pytest.mark.parametrize("wide", ["lanes", "qemu"])
-@settings(max_examples=50, deadline=None)
 @given(script=st.lists(steps, min_size=5, max_size=40), probes=st.lists(st.sampled_from(PORTS), max_size=8))
 def test_any_script_does_what_the_model_does(wide, script, probes):
     both = Both(wide)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from memory.models import Node, resolve
 
@@ -238,7 +238,6 @@ def trees(draw):
     return nodes
 
 
-@settings(max_examples=50, deadline=None)
 @given(nodes=trees(), data=st.data())
 def test_any_flat_view_shows_what_the_model_resolves(nodes, data):
     root, model = nodes[0]

@@ -8,7 +8,7 @@ import os
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pyemu.errors import MigrationError
@@ -101,7 +101,6 @@ def test_split_runs_keeps_every_page_in_order(rows, limit):
     assert all(0 < portion[:, 1].sum() <= limit for portion in portions)
 
 
-@settings(max_examples=40)
 @given(st.lists(st.integers(0, 2), min_size=1, max_size=40), st.booleans(), st.data())
 def test_place_and_fetch_follow_the_model(tmp_path_factory, kinds, detect, data):
     """Kinds: 0 a zero page, 1 a data page, 2 a data page that is not dirty."""
