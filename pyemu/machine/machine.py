@@ -3,54 +3,32 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import logging
 import os
 import threading
 import uuid as uuid_module
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from pathlib import Path
 from typing import Any, TypeVar
 
-from ..cpu.engine import CPUEngine, Exit, ExitReason
-from ..cpu.x86 import CPU_STATE, StateView
-from ..device import (
-    BlockBackend,
-    Bus,
-    Chardev,
-    Clock,
-    Device,
-    IRQLine,
-    assign_indexes,
-    open_chardev,
-    open_drive,
-    portable_options,
-)
-from ..device._cpuhost import make_cpu_host
-from ..device._cpupin import cpu_interrupt_line
-from ..device.properties import parse_properties, parse_size
-from ..errors import ConfigError, DeviceError, MigrationError, PluginError, PyemuError
-from ..memory import AddressSpace, MemoryRegion, PortSpace, RAMBlock
+from ..cpu.engine import Exit, ExitReason
+from ..device import BlockBackend, Chardev
+from ..errors import ConfigError, DeviceError, MigrationError, PyemuError
 from ..migration import MigrationController
 from ..migration.host import DeviceSection
-from ..plugin import PluginManager, default_manager
+from ..plugin import PluginManager
+from .assembly import Assembly, blaming
+from .boot import BootImages
 from .events import EventSource, Listener
-from .linuxboot import LinuxImage
 from .loop import Loop
-from .memorymap import EngineMemory
 from .save import SaveReport, save
+from .sections import cpu_sections, device_sections
 
 T = TypeVar("T")
 _log = logging.getLogger("pyemu.machine")
 
-#: The physical address space of the machines we model.
-ADDRESS_SPACE_SIZE = 1 << 40
-MAX_MEMORY = 1 << 40
 
-
-class Machine:
+class Machine(Assembly):
     """A board with its devices, memory and processor, on a thread of its own.
 
     A machine is assembled in the constructor and then waits, paused; :meth:`cont` lets it run.
@@ -98,49 +76,36 @@ class Machine:
         incoming: bool = False,
         plugins: PluginManager | None = None,
     ) -> None:
-        self.plugins = plugins if plugins is not None else default_manager()
-        self._record = self.plugins.get("board", board)
-        self.board: str = self._record.name
-        self.name: str = self._record.name
-        self.properties = parse_properties(f"board {board}", self._record.properties, properties or {})
-        self.memory_size = self._memory_size(memory)
-        self.cpu_name = self._cpu_name(cpu)
-        self.append = append
-        self.kernel = Path(kernel) if kernel is not None else None
-        self.initrd = Path(initrd) if initrd is not None else None
-        self.bios = Path(bios) if bios is not None else None
-        self.loaders = [(Path(path), address) for path, address in loaders]
+        super().__init__(
+            board,
+            memory=memory,
+            cpu=cpu,
+            properties=properties,
+            devices=devices,
+            serial=serial,
+            clock=clock,
+            plugins=plugins,
+        )
+        self.name: str = self.board
+        self._images = BootImages(kernel=kernel, append=append, initrd=initrd, bios=bios, loaders=loaders)
+        self.kernel, self.append, self.initrd = self._images.kernel, self._images.append, self._images.initrd
+        self.bios, self.loaders = self._images.bios, self._images.loaders
         self._uuid = _parse_uuid(uuid)
 
-        self.clock = Clock(clock)
-        self.ports = PortSpace("io")
-        self.system_memory = MemoryRegion.container("system", ADDRESS_SPACE_SIZE)
-        self.memory = AddressSpace("memory", self.system_memory)
-        self.ram: dict[str, RAMBlock] = {}
-        self.buses: dict[str, Bus] = {}
-        self.devices: dict[str, Device] = {}
-        self.serial: list[Chardev] = []
-        self.engine: CPUEngine | None = None
         self.fault: PyemuError | None = None
         self._line_fault: DeviceError | None = None
         self.events = EventSource()
         self.exited = threading.Event()
         self.shutdown_reason: str | None = None
-        self._given_serial = list(serial)
-        self._given_devices = [_device_spec(d) for d in devices]
-        self._drives: list[BlockBackend] = []
-        self._drive_specs: list[str] = []
-        self._reset_hooks: list[Callable[[], None]] = []
-        self._pic: Any = None
-        self._engine_memory: EngineMemory | None = None
-        self._cpu_view = StateView()
         self._state = "inmigrate" if incoming else "prelaunch"
         self._closed = False
-        self._waiting_change = threading.Condition()
         self._loop = Loop(self.clock, on_exit=self._engine_exit, on_error=self._fail, check=self.take_fault)
 
         try:
             self._assemble(drives)
+            self._images.check(self.cpu_name, incoming=incoming)
+            self._loop.engine = self.engine
+            self._reset_all()
         except BaseException:
             self._release()
             raise
@@ -151,24 +116,6 @@ class Machine:
 
     # -- description ------------------------------------------------------------------------------
 
-    def _memory_size(self, memory: int | str | None) -> int:
-        try:
-            size = self._record.default_memory if memory is None else parse_size(memory)
-        except ValueError as error:
-            raise ConfigError(f"memory: {error}") from None
-        if isinstance(memory, str) and memory.strip().isdigit():
-            size <<= 20  # a bare number on the command line counts mebibytes, as in QEMU
-        if not 0 < size <= MAX_MEMORY or size % 4096:
-            raise ConfigError(f"memory of {size} bytes: must be from 4096 to {MAX_MEMORY} in steps of 4096")
-        return size
-
-    def _cpu_name(self, cpu: str | None) -> str:
-        if self._record.arch == "none":
-            if cpu not in (None, "none"):
-                raise ConfigError(f"board {self.board} has no processor, cpu={cpu!r} cannot be used")
-            return "none"
-        return cpu if cpu is not None else self._record.default_cpu
-
     def description(self) -> dict[str, Any]:
         """What :func:`pyemu.restore` rebuilds the machine from; it travels in the stream's JSON description."""
         return {
@@ -177,10 +124,7 @@ class Machine:
             "properties": dict(self.properties),
             "memory": self.memory_size,
             "cpu": self.cpu_name,
-            "devices": [
-                [name, portable_options(self.plugins.resolve(self.plugins.get("device", name)).properties, options)]
-                for name, options in self._given_devices
-            ],
+            "devices": self.portable_devices(),
             "drives": list(self._drive_specs),
             "serial": len(self.serial),
             "kernel": str(self.kernel) if self.kernel else None,
@@ -189,144 +133,6 @@ class Machine:
             "bios": str(self.bios) if self.bios else None,
             "uuid": str(uuid_module.UUID(bytes=self._uuid)) if self._uuid else None,
         }
-
-    # -- assembly, used by boards -----------------------------------------------------------------
-
-    def _assemble(self, drives: Sequence[str | BlockBackend]) -> None:
-        for drive in drives:
-            self._drives.append(open_drive(drive) if isinstance(drive, str) else drive)
-        assign_indexes(self._drives)
-        self._drive_specs = [drive.spec for drive in self._drives]
-        build = self.plugins.resolve(self._record)
-        with _blaming(f"board {self.board}", "factory"):
-            build(self, **{p.attribute: self.properties[p.name] for p in self._record.properties})
-        for name, options in self._given_devices:
-            self._create_named(name, options)
-        for index, spec in enumerate(self._given_serial):
-            if index >= len(self.serial) and spec not in ("none", "null"):
-                raise ConfigError(f"serial {index}: {spec} has no port; board {self.board} uses {len(self.serial)}")
-        if self.cpu_name != "none":
-            self._create_engine()
-        for path, address in self.loaders:
-            if not path.is_file():
-                raise ConfigError(f"loader file {path}: no such file")
-            if address < 0 or address + path.stat().st_size > ADDRESS_SPACE_SIZE:
-                raise ConfigError(f"loader file {path}: address {address:#x} is outside the address space")
-        self._image = LinuxImage.read(self.kernel) if self.kernel is not None and not self._incoming else None
-        if self._image is not None and self.cpu_name == "none":
-            raise ConfigError(f"kernel {self.kernel}: a machine without a processor cannot start one")
-        self._reset_all()
-
-    @property
-    def _incoming(self) -> bool:
-        return self._state == "inmigrate"
-
-    def add_ram(self, idstr: str, size: int, **options: Any) -> RAMBlock:
-        """A RAM block that the machine owns and migrates; the board maps it into :attr:`system_memory`."""
-        if idstr in self.ram:
-            raise ConfigError(f"board {self.board}: RAM block {idstr} exists twice")
-        block = RAMBlock(idstr, size, **options)
-        self.ram[idstr] = block
-        return block
-
-    def add_bus(self, bus: Bus) -> None:
-        """Makes *bus* known by its kind, so that ``--device`` finds it."""
-        self.buses.setdefault(bus.kind, bus)
-        for line in bus.interrupt_lines():
-            self.watch_line(line)
-
-    def watch_line(self, line: IRQLine) -> None:
-        """Makes a failure of *line*'s Python handler stop the machine, as that of a port handler does."""
-        line.set_fault_listener(self._line_failed)
-
-    def add_device(self, device: Device, bus: Bus, id: str | None = None) -> Device:
-        """Plugs *device* into *bus* under a unique id."""
-        if id is None:
-            id = self._free_id(type(device).type_name)
-        elif id in self.devices:
-            raise ConfigError(f"device id {id} exists twice: {self.devices[id]!r} and {device!r}")
-        for backend in device.backends():
-            if isinstance(backend, Chardev):
-                backend.attach(self.notify)
-        try:
-            with _blaming(f"device {id}", "realize"):
-                bus.plug(device, id)
-        except BaseException:
-            device.close()
-            raise
-        self.devices[id] = device
-        return device
-
-    def create_device(self, type_name: str, bus: Bus, id: str | None = None, **properties: Any) -> Device:
-        """A device by its plugin name."""
-        factory = self.plugins.resolve(self.plugins.get("device", type_name))
-        with _blaming(f"device {type_name}", "factory"):
-            device = factory(**properties)
-        if not isinstance(device, Device):
-            raise PluginError(f"device {type_name}: its factory made {device!r}, which is no device")
-        return self.add_device(device, bus, id)
-
-    def _create_named(self, name: str, options: Mapping[str, Any]) -> None:
-        record = self.plugins.get("device", name)
-        if record.bus not in self.buses:
-            have = ", ".join(sorted(self.buses)) or "none"
-            raise ConfigError(f"device {name} needs a bus of kind {record.bus}; board {self.board} has: {have}")
-        options = dict(options)
-        id = options.pop("id", None)
-        self.create_device(name, self.buses[record.bus], id, **options)
-
-    def _free_id(self, type_name: str) -> str:
-        return next(
-            name
-            for name in (f"{type_name}.{n}" if n else type_name for n in itertools.count())
-            if name not in self.devices
-        )
-
-    def serial_chardev(self, n: int) -> Chardev:
-        """The backend of serial port *n*; a null backend when the user gave none."""
-        while len(self.serial) <= n:
-            index = len(self.serial)
-            spec = self._given_serial[index] if index < len(self._given_serial) else "null"
-            chardev = open_chardev("null" if spec == "none" else spec) if isinstance(spec, str) else spec
-            chardev.attach(self.notify)
-            self.serial.append(chardev)
-        return self.serial[n]
-
-    def drives(self, interface: str) -> list[BlockBackend]:
-        """The user's drives on *interface* (``ide``, ``floppy``), by index."""
-        return sorted((d for d in self._drives if d.interface == interface), key=lambda d: d.index or 0)
-
-    def connect_cpu_interrupt(self, pic: Any) -> None:
-        """Makes *pic* the processor's interrupt controller: its ``intr`` pin and its acknowledge cycle."""
-        self._pic = pic
-
-    def on_reset(self, hook: Callable[[], None]) -> None:
-        """Calls *hook* at each reset, after all devices were reset and before memory is loaded."""
-        self._reset_hooks.append(hook)
-
-    def set_a20(self, enabled: bool) -> None:
-        """Opens or closes the processor's A20 gate."""
-        if self.engine is not None:
-            self.engine.set_a20(enabled)
-
-    def _create_engine(self) -> None:
-        record = self.plugins.get("engine", self.cpu_name)
-        arch = self._record.arch
-        if arch not in record.arches:
-            raise ConfigError(f"engine {record.name} runs {', '.join(record.arches)}; board {self.board} needs {arch}")
-        ack = self._pic.ack_capsule() if self._pic is not None else (lambda: 0xFF)
-        host = make_cpu_host(self.ports, self.memory, self.clock, ack)
-        engine: CPUEngine = self.plugins.resolve(record)(arch, host)
-        self.engine = engine
-        self._engine_memory = EngineMemory(engine, self.memory, list(self.ram.values()))
-        if self._pic is not None:
-            capsule = engine.engine_capsule()
-            if capsule is None:
-                line = IRQLine("cpu.intr", 0, lambda n, level: engine.set_irq(level))
-            else:
-                line = cpu_interrupt_line(capsule, engine)
-            self._pic.intr.connect(line)
-        self._loop.engine = engine
 
     # -- life -------------------------------------------------------------------------------------
 
@@ -429,22 +235,8 @@ class Machine:
 
     def _release(self) -> None:
         self._closed = True
-        if self._engine_memory is not None:
-            self._engine_memory.close()
-        if self.engine is not None:
-            if self._pic is not None:
-                self._pic.intr.connect(None)
-            self._loop.engine = None
-            self.engine.close()
-        for device in reversed(self.devices.values()):
-            device.unrealize()
-            device.close()
-        for chardev in self.serial:
-            chardev.close()
-        for drive in self._drives:
-            drive.close()
-        for block in self.ram.values():
-            block.close()
+        self._loop.engine = None
+        super()._release()
 
     def __enter__(self) -> Machine:
         return self
@@ -525,52 +317,14 @@ class Machine:
 
     def _reset_all(self) -> None:
         for name, device in self.devices.items():
-            with _blaming(f"device {name}", "reset"):
+            with blaming(f"device {name}", "reset"):
                 device.reset()
         if self.engine is not None:
             self.engine.reset()
         for hook in self._reset_hooks:
             hook()
-        if self._incoming:
-            return
-        for path, address in self.loaders:
-            self._load_bytes(path.read_bytes(), address, f"loader file {path}")
-        if self._image is not None:
-            self._start_kernel(self._image)
-
-    def _load_bytes(self, data: bytes, gpa: int, what: str) -> None:
-        """Copies *data* into RAM, refusing ranges that are not RAM."""
-        end = gpa + len(data)
-        if not any(start <= gpa and end <= start + length for start, length in self.ram_ranges()):
-            raise ConfigError(f"{what}: {gpa:#x}-{end - 1:#x} is not RAM of this machine")
-        self.memory.write(gpa, data)
-
-    def ram_ranges(self) -> list[tuple[int, int]]:
-        """Guest-physical RAM as (start, length) pairs, ascending, neighbours joined."""
-        merged: list[tuple[int, int]] = []
-        for part in self.memory.flat_view():
-            if part.kind != "ram":
-                continue
-            if merged and sum(merged[-1]) == part.start:
-                merged[-1] = (merged[-1][0], merged[-1][1] + part.size)
-            else:
-                merged.append((part.start, part.size))
-        return merged
-
-    def _start_kernel(self, image: LinuxImage) -> None:
-        assert self.engine is not None
-        try:
-            initrd = self.initrd.read_bytes() if self.initrd is not None else b""
-        except OSError as error:
-            raise ConfigError(f"initrd {self.initrd}: {error.strerror}") from None
-        # The first MiB holds the BIOS area on a PC; the kernel is told the conventional split.
-        usable = [r for start, length in self.ram_ranges() for r in _without_pc_hole(start, length)]
-        for segment in image.layout(self.append, usable, initrd):
-            self._load_bytes(segment.data, segment.gpa, f"kernel {image.path}")
-        state = self.engine.get_state()
-        state.update(image.registers())
-        self.engine.set_state(state)
-        self.set_a20(True)
+        if self._state != "inmigrate":
+            self._images.load(self)
 
     # -- faults -----------------------------------------------------------------------------------
 
@@ -643,54 +397,13 @@ class Machine:
     def uuid(self) -> bytes | None:
         return self._uuid
 
-    def ram_blocks(self) -> Sequence[RAMBlock]:
-        return list(self.ram.values())
-
     def ram_changed(self) -> None:
         if self._engine_memory is not None:
             self._engine_memory.invalidate_all()
 
     def sections(self) -> Sequence[DeviceSection]:
         """One section a device with state, then the processor."""
-        counts: dict[str, int] = {}
-        out = []
-        for device in self.devices.values():
-            if device.vmstate is None:
-                continue
-            name = device.section_name
-            instance = counts.get(name, 0)
-            counts[name] = instance + 1
-            out.append(DeviceSection(name, instance, device.vmstate, device, device.pre_save, device.post_load))
-        if self.engine is not None:
-            out.append(DeviceSection("cpu", 0, CPU_STATE, self._cpu_view, self._fetch_cpu, self._put_cpu))
-        return out
-
-    def _fetch_cpu(self) -> None:
-        assert self.engine is not None
-        for name, value in self.engine.get_state().items():
-            setattr(self._cpu_view, name, value)
-
-    def _put_cpu(self, version: int) -> None:
-        assert self.engine is not None
-        self.engine.set_state(self._cpu_view.as_dict())
-
-
-@contextlib.contextmanager
-def _blaming(what: str, step: str) -> Iterator[None]:
-    """Turns what a plugin's code raises into an error that names the plugin's part; our own errors pass."""
-    try:
-        yield
-    except (PyemuError, OSError, KeyboardInterrupt):
-        raise
-    except BaseException as error:
-        raise PluginError(f"{what}: {step} failed: {type(error).__name__}: {error}") from error
-
-
-def _without_pc_hole(start: int, length: int) -> list[tuple[int, int]]:
-    low = (start, min(start + length, 0x9FC00) - start)
-    high_start = max(start, 0x100000)
-    high = (high_start, start + length - high_start)
-    return [r for r in (low, high) if r[1] > 0]
+        return [*device_sections(self.devices.values()), *cpu_sections(self.engine)]
 
 
 def _parse_uuid(text: str | None) -> bytes | None:
@@ -700,16 +413,3 @@ def _parse_uuid(text: str | None) -> bytes | None:
         return uuid_module.UUID(text).bytes
     except ValueError:
         raise ConfigError(f"uuid {text!r} is not of the form 8-4-4-4-12 hexadecimal digits") from None
-
-
-def _device_spec(spec: str | tuple[str, Mapping[str, Any]]) -> tuple[str, dict[str, Any]]:
-    if not isinstance(spec, str):
-        return spec[0], dict(spec[1])
-    name, *options = spec.split(",")
-    values: dict[str, Any] = {}
-    for option in options:
-        key, equals, value = option.partition("=")
-        if not equals or not key:
-            raise ConfigError(f"device {name}: option {option!r} is not of the form key=value")
-        values[key] = value
-    return name, values
