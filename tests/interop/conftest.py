@@ -17,7 +17,9 @@ import tempfile
 import time
 
 import pytest
+from interop.formats import SIZE, Format, content
 
+import pyemu
 from pyemu.plugin import PluginManager
 
 HERE = pathlib.Path(__file__).parent
@@ -46,7 +48,7 @@ def chroot():
 class QEMU10:
     """One QEMU process, its QMP socket, and if asked its qtest socket."""
 
-    def __init__(self, root, folder, *arguments, memory="64M", machine="none", qtest=False):
+    def __init__(self, root, folder, *arguments, memory=str(SIZE >> 20), machine="none", qtest=False):
         self.root = root
         self.folder = folder
         self.events = []
@@ -103,6 +105,29 @@ class QEMU10:
     def capabilities(self, *names):
         self("migrate-set-capabilities", capabilities=[{"capability": n, "state": True} for n in names])
 
+    def configure(self, form: Format):
+        """The format's capabilities and parameters, and no others."""
+        states = {"mapped-ram": form.mapped, "multifd": form.channels > 0}
+        self("migrate-set-capabilities", capabilities=[{"capability": n, "state": s} for n, s in states.items()])
+        self("migrate-set-parameters", **form.parameters)
+
+    def save(self, form: Format, path):
+        """Saves to a file. A machine that has saved is put into run state ``paused`` first, or it would refuse."""
+        if self("query-status")["status"] == "postmigrate":
+            self("cont")
+            self("stop")
+        self.configure(form)
+        self("migrate", uri=f"file:{self.inside(path)}{form.suffix}")
+        return self.wait("completed")
+
+    def load(self, form: Format, path):
+        """Loads a file into a machine started with ``-incoming defer``."""
+        self.configure(form)
+        self("migrate-incoming", uri=f"file:{self.inside(path)}{form.suffix}")
+        self.wait("completed")
+        # QEMU says so here when it finds anything to complain about that does not stop it.
+        assert self.output() == ""
+
     def wait(self, *wanted):
         end = time.monotonic() + PATIENCE
         while True:
@@ -155,6 +180,33 @@ def qemu(chroot, folder):
         process.close()
 
 
+@pytest.fixture
+def shared_ram(qemu, folder):
+    """A QEMU whose RAM is a file with our content, still under its usual name."""
+
+    def start(*arguments, **options):
+        path = folder / "ram"
+        path.write_bytes(content().tobytes())
+        backend = f"memory-backend-file,id=ram,size={SIZE},mem-path=/{path.relative_to(qemu.root)},share=on"
+        return qemu("-object", backend, "-machine", "memory-backend=ram", *arguments, **options)
+
+    return start
+
+
 @pytest.fixture(scope="session")
 def plugins():
     return PluginManager()
+
+
+@pytest.fixture
+def ours(plugins):
+    """Machines of ours, board ``none``."""
+    machines = []
+
+    def make(**options):
+        machines.append(pyemu.Machine("none", memory=SIZE, plugins=plugins, **options))
+        return machines[-1]
+
+    yield make
+    for machine in machines:
+        machine.close()
