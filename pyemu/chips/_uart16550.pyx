@@ -5,8 +5,8 @@ Everything a guest polls runs here without the GIL. The GIL is taken to hand a b
 tell the host that there is room again, and to arm a timer.
 
 None of the ``noexcept nogil`` functions can fail: they do integer arithmetic on C fields, index the
-FIFOs modulo their size, and drive an interrupt pin. What a host callback raises is reported through
-``sys.unraisablehook``.
+FIFOs modulo their size, and drive an interrupt pin. What a host callback raises goes to
+:meth:`UARTCore.failed`.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint64_t
@@ -136,6 +136,16 @@ cdef class UARTCore:
         self._gated = out2_gates_irq
         self._sink = sink
         self._on_room = on_room
+
+    def failed(self, str verb, int offset, error):
+        """A function of the host raised *error*; for subclasses to override.
+
+        Args:
+            verb: ``write`` if a byte was handed out, ``read`` if input was asked for.
+            offset: the register behind it.
+            error: what was raised.
+        """
+        raise error
 
     def reset_core(self):
         """The state after the reset pin; the far end's modem lines stay as they are."""
@@ -323,8 +333,15 @@ cdef class UARTCore:
         if self._starved and not self.mcr & MCR_LOOP:
             self._starved = False
             with gil:
-                if self._on_room is not None:
-                    self._on_room()
+                self.call_on_room()
+
+    # Cannot fail: what the host's function raises goes to failed(), what that raises to sys.unraisablehook.
+    cdef void call_on_room(self) noexcept:
+        try:
+            if self._on_room is not None:
+                self._on_room()
+        except BaseException as error:
+            self.failed("read", 0, error)
 
     # -- transmitter --------------------------------------------------------------------------------
 
@@ -366,8 +383,15 @@ cdef class UARTCore:
             self.push(byte, 0)
             return
         with gil:
+            self.call_sink(byte)
+
+    # As call_on_room().
+    cdef void call_sink(self, uint8_t byte) noexcept:
+        try:
             if self._sink is not None:
                 self._sink(bytes((byte,)))
+        except BaseException as error:
+            self.failed("write", 0, error)
 
     # -- interrupts and modem lines -----------------------------------------------------------------
 

@@ -100,6 +100,10 @@ class UART16550(UARTCore, ISAFunction):
     def post_load(self, version: int) -> None:
         self.refresh()
 
+    def failed(self, verb: str, offset: int, error: BaseException) -> None:
+        """The chardev raised: its place is the access, or the timer, that moved the byte; the machine stops."""
+        self.bus.ports.blame(self, verb, offset, 1, error)
+
     def table(self) -> Sequence[PortioEntry]:
         from ..memory import PortioEntry
 

@@ -8,8 +8,10 @@ from chips.model_uart import UARTModel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pyemu.chips._uart16550 import UARTCore
 from pyemu.chips.uart16550 import UART16550
 from pyemu.device import Clock, IRQOut
+from pyemu.errors import DeviceError
 from pyemu.testing.fakes import ISAFixture
 
 RBR, IER, IIR, LCR, MCR, LSR, MSR, SCR = range(8)
@@ -296,15 +298,48 @@ def test_a_byte_on_the_wire_is_state():
     assert sent == b"A"
 
 
-def test_output_of_a_failing_backend_is_reported_and_the_guest_goes_on(monkeypatch):
+@pytest.mark.parametrize("pacing", ["off", "on"])
+def test_a_chardev_that_raises_stops_the_machine_by_name(pacing):
+    class Gone(Line):
+        def write(self, data):
+            raise OSError("gone")
+
+    fixture = ISAFixture()
+    uart = fixture.plug(UART16550(chardev=Gone(), pacing=pacing))
+    with pytest.raises(DeviceError) as caught:
+        fixture.write(0x3F8 + RBR, 0x41)
+        # With pacing it is the timer's fault, and found at the next look.
+        fixture.clock.advance(10**9)
+        fixture.read(0x3F8 + LSR)
+    assert str(caught.value) == f"{uart.id}: write of 1 bytes at offset 0x0 failed: OSError: gone"
+    assert isinstance(caught.value.__cause__, OSError)
+    # The byte is lost, and the chip is as it is after any other.
+    assert fixture.read(0x3F8 + LSR) == 0x60
+
+
+def test_a_chardev_whose_input_raises_stops_the_machine_by_name():
+    class Broken(Line):
+        def accept_input(self):
+            raise ValueError("no more")
+
+    fixture = ISAFixture()
+    line = Broken()
+    uart = fixture.plug(UART16550(chardev=line))
+    line.receive(b"A")
+    assert line.can_receive() == 0
+    with pytest.raises(DeviceError) as caught:
+        fixture.read(0x3F8 + RBR)
+    assert str(caught.value) == f"{uart.id}: read of 1 bytes at offset 0x0 failed: ValueError: no more"
+
+
+def test_a_core_without_a_bus_reports_what_its_functions_raise(monkeypatch):
     reports = []
     monkeypatch.setattr("sys.unraisablehook", lambda report: reports.append(report.exc_value))
-    uart, *_ = core()
+    alone = UARTCore()
 
     def fail(data):
         raise OSError("gone")
 
-    uart.configure(pacing=False, out2_gates_irq=True, sink=fail)
-    uart.write(RBR, 1, 0x41)
+    alone.configure(pacing=False, out2_gates_irq=True, sink=fail)
+    alone.write(RBR, 1, 0x41)
     assert [str(error) for error in reports] == ["gone"]
-    assert uart.read(LSR) == 0x60
