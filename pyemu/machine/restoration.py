@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..device import Chardev, portable_options
+from ..device import BlockBackend, Chardev, portable_options
 from ..errors import MigrationError
 from ..plugin import PluginManager, default_manager
 from .machine import Machine
@@ -19,6 +19,8 @@ def restore(
     *,
     cpu: str | None = None,
     serial: Sequence[str | Chardev] = (),
+    drives: Sequence[str | BlockBackend] | None = None,
+    host_files: bool = False,
     run: bool = False,
     plugins: PluginManager | None = None,
 ) -> Machine:
@@ -27,15 +29,22 @@ def restore(
     The file's description says which board, options, memory, devices and drives to build; then the
     state is loaded. Backends of the host (serial ports) are not part of a file and are given anew.
 
+    Whoever wrote the file chose the paths in it, and a guest reads and writes its disks. So a file that
+    names drives, a kernel or firmware is refused, before anything is opened, unless *host_files* says that
+    its writer is trusted, or *drives* gives others.
+
     Args:
         path: a file that :meth:`Machine.save` or QMP ``migrate`` wrote.
         cpu: another CPU engine than the one the machine was saved with.
         serial: character backends, as for :class:`Machine`.
+        drives: block backends in the place of those that the file names, as for :class:`Machine`.
+        host_files: open the files of this host that the saved machine names.
         run: let the guest run at once if it ran when it was saved; otherwise the machine waits, paused.
         plugins: the plugin manager to use.
 
     Raises:
-        MigrationError: no stream, a damaged one, or one that does not describe a machine of pyemu's.
+        MigrationError: no stream, a damaged one, one that does not describe a machine of pyemu's, or one
+            that names files of this host without *host_files*.
         ConfigError, PluginError: the machine it describes cannot be built here.
     """
     from ..migration import read_description, read_header
@@ -43,7 +52,9 @@ def restore(
     name = os.fspath(path)
     with _naming(name):
         description = read_description(path)
-        machine = from_description(description, cpu=cpu, serial=serial, plugins=plugins)
+        machine = from_description(
+            description, cpu=cpu, serial=serial, drives=drives, host_files=host_files, plugins=plugins
+        )
         try:
             machine.migration.set_capabilities(dict.fromkeys(read_header(path).capabilities, True))
             # The list form takes any path; in a URI a comma would begin an option.
@@ -71,12 +82,15 @@ def from_description(
     *,
     cpu: str | None = None,
     serial: Sequence[str | Chardev] = (),
+    drives: Sequence[str | BlockBackend] | None = None,
+    host_files: bool = False,
     plugins: PluginManager | None = None,
 ) -> Machine:
-    """A machine that waits for the migration whose description this is.
+    """A machine that waits for the migration whose description this is; the rest is as for :func:`restore`.
 
     Raises:
-        MigrationError: the description is missing or not of a form we know.
+        MigrationError: the description is missing, not of a form we know, or names files of this host
+            without *host_files*.
     """
     if not isinstance(description, dict):
         raise MigrationError("the stream does not describe a pyemu machine; start one with --incoming")
@@ -84,13 +98,17 @@ def from_description(
         raise MigrationError(f"machine description of format {description.get('format')!r}, known: 1")
     host = plugins if plugins is not None else default_manager()
     try:
+        if drives is not None:
+            description = {**description, "drives": []}
+        if not host_files:
+            _refuse_files(host, description)
         return Machine(
             str(description["board"]),
             memory=int(description["memory"]),
             cpu=cpu if cpu is not None else str(description["cpu"]),
             properties=dict(description["properties"]),
             devices=[_device(host, str(name), dict(options)) for name, options in description["devices"]],
-            drives=[str(spec) for spec in description["drives"]],
+            drives=[str(spec) for spec in description["drives"]] if drives is None else drives,
             kernel=description["kernel"],
             append=str(description["append"]),
             initrd=description["initrd"],
@@ -102,6 +120,28 @@ def from_description(
         )
     except (KeyError, TypeError, ValueError) as error:
         raise MigrationError(f"machine description is damaged: {type(error).__name__}: {error}") from None
+
+
+def _refuse_files(plugins: PluginManager, description: dict[str, Any]) -> None:
+    """Raises MigrationError if building the machine would open files that the description chose."""
+    files = [f"drive '{spec}'" for spec in description["drives"]]
+    files += [f"{what} '{description[what]}'" for what in ("kernel", "initrd", "bios") if description[what] is not None]
+    files += _named_by("board", plugins, description["board"], description["properties"])
+    for name, options in description["devices"]:
+        files += _named_by("device", plugins, name, options)
+    if files:
+        raise MigrationError(
+            f"the saved machine uses files of this host: {', '.join(files)}; host_files=True opens them (trust whoever"
+            " wrote the file: a guest reads and writes its disks), drives=[...] gives others"
+        )
+
+
+def _named_by(kind: str, plugins: PluginManager, name: str, options: Mapping[str, Any]) -> list[str]:
+    """Drives among the properties of a board or a device."""
+    record = plugins.get(kind, str(name))
+    declared = record.properties if kind == "board" else plugins.resolve(record).properties
+    own = {spelling for p in declared if p.kind == "drive" for spelling in (p.name, p.attribute)}
+    return [f"{kind} {name},{key}={value}" for key, value in options.items() if key in own and value is not None]
 
 
 def _device(plugins: PluginManager, name: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:

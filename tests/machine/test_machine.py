@@ -6,6 +6,7 @@ import pytest
 
 import pyemu
 from pyemu import ConfigError, DeviceError, Machine, PluginError, PortioEntry, PortioList
+from pyemu.machine.restoration import from_description
 
 
 @pytest.fixture
@@ -170,6 +171,36 @@ def test_a_machine_without_processor_comes_back_without_one(tmp_path):
         machine.save(tmp_path / "vm")
     with pyemu.restore(tmp_path / "vm") as back:
         assert (back.cpu_name, back.engine) == ("none", None)
+
+
+def test_files_of_the_host_are_opened_only_for_whom_the_user_trusts(tmp_path):
+    image, other, saved = tmp_path / "disk", tmp_path / "other", tmp_path / "vm"
+    image.write_bytes(bytes(1 << 20))
+    other.write_bytes(bytes(1 << 20))
+    with pyemu.Machine("isa-pc", memory="1M", cpu="none", drives=[f"file={image},if=ide"]) as machine:
+        machine.save(saved)
+    with pytest.raises(pyemu.MigrationError) as caught:
+        pyemu.restore(saved)
+    assert f"uses files of this host: drive 'file={image},if=ide" in str(caught.value)
+    with pyemu.restore(saved, host_files=True) as back:
+        assert [drive.path for drive in back.drives("ide")] == [str(image)]
+    with pyemu.restore(saved, drives=[f"file={other},if=ide"]) as back:
+        assert [drive.path for drive in back.drives("ide")] == [str(other)]
+
+
+@pytest.mark.parametrize("name", ["kernel", "initrd", "bios"])
+def test_images_that_a_saved_machine_names_are_not_opened_unasked(machine, name):
+    description = {**machine.description(), name: "/etc/hostname"}
+    with pytest.raises(pyemu.MigrationError, match=f"uses files of this host: {name} '/etc/hostname'; host_files=True"):
+        from_description(description)
+    with from_description({**description, name: None}) as back:
+        assert back.board == "none"
+
+
+def test_drives_among_the_properties_of_devices_are_files_of_the_host(machine):
+    options = {"drive0": "file=/etc/hostname", "irq": 6}
+    with pytest.raises(pyemu.MigrationError, match=r"this host: device isa-fdc,drive0=file=/etc/hostname; host"):
+        from_description({**machine.description(), "devices": [("isa-fdc", options)]})
 
 
 @pytest.mark.parametrize("mapped_ram", [False, True])
