@@ -138,13 +138,7 @@ cdef class UARTCore:
         self._on_room = on_room
 
     def failed(self, str verb, int offset, error):
-        """A function of the host raised *error*; for subclasses to override.
-
-        Args:
-            verb: ``write`` if a byte was handed out, ``read`` if input was asked for.
-            offset: the register behind it.
-            error: what was raised.
-        """
+        """A function of the host raised *error*, given a byte (*verb* ``write``) or asked for one (``read``)."""
         raise error
 
     def reset_core(self):
@@ -332,16 +326,18 @@ cdef class UARTCore:
     cdef void tell_room(self) noexcept nogil:
         if self._starved and not self.mcr & MCR_LOOP:
             self._starved = False
-            with gil:
-                self.call_on_room()
+            self.call_host(-1)
 
+    # Hands out a byte, or asks for input if it is negative.
     # Cannot fail: what the host's function raises goes to failed(), what that raises to sys.unraisablehook.
-    cdef void call_on_room(self) noexcept:
+    cdef void call_host(self, int byte) noexcept with gil:
         try:
-            if self._on_room is not None:
+            if byte < 0 and self._on_room is not None:
                 self._on_room()
+            elif byte >= 0 and self._sink is not None:
+                self._sink(bytes((byte,)))
         except BaseException as error:
-            self.failed("read", 0, error)
+            self.failed("read" if byte < 0 else "write", 0, error)
 
     # -- transmitter --------------------------------------------------------------------------------
 
@@ -382,16 +378,7 @@ cdef class UARTCore:
         if self.mcr & MCR_LOOP:
             self.push(byte, 0)
             return
-        with gil:
-            self.call_sink(byte)
-
-    # As call_on_room().
-    cdef void call_sink(self, uint8_t byte) noexcept:
-        try:
-            if self._sink is not None:
-                self._sink(bytes((byte,)))
-        except BaseException as error:
-            self.failed("write", 0, error)
+        self.call_host(byte)
 
     # -- interrupts and modem lines -----------------------------------------------------------------
 
