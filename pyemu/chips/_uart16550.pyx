@@ -328,8 +328,7 @@ cdef class UARTCore:
             self._starved = False
             self.call_host(-1)
 
-    # Hands out a byte, or asks for input if it is negative.
-    # Cannot fail: what the host's function raises goes to failed(), what that raises to sys.unraisablehook.
+    # Hands out a byte; a negative one asks for input. What is raised goes to failed(), from there to the unraisable hook.
     cdef void call_host(self, int byte) noexcept with gil:
         try:
             if byte < 0 and self._on_room is not None:
