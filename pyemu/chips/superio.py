@@ -16,15 +16,17 @@ from __future__ import annotations
 
 import functools
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..device import ISADevice, vmstate
+from ..device import ISADevice, Register, RegisterTable, RegisterValue, vmstate
 from ..errors import ConfigError
 
 if TYPE_CHECKING:
     from ..device import ISAFunction
+
+__all__ = ["FunctionLayout", "Register", "RegisterTable", "SuperIO", "legal_irq", "place"]
 
 #: An open configuration pair wins its ports from every function that was moved onto them.
 PRIORITY_CONFIG = 2
@@ -75,65 +77,6 @@ def place(selected: bool, base: int, irq: int, dma: int | None = None, mode: str
     elif selected and irq in UNROUTABLE_IRQS:
         refused = f"interrupt line {irq} cannot be routed to: not connected"
     return FunctionLayout(selected, base, legal_irq(irq), dma, mode, refused)
-
-
-@dataclass(frozen=True, slots=True)
-class Register:
-    """One configuration register.
-
-    Args:
-        index: its number.
-        name: shown in logs.
-        reset: value after a reset.
-        mask: bits that keep what is written; 0 makes it read-only.
-        fixed: bits that read 1 once anything was written, whatever it was.
-    """
-
-    index: int
-    name: str
-    reset: int = 0
-    mask: int = 0xFF
-    fixed: int = 0
-
-
-class RegisterTable:
-    """The registers of one chip by index; indices that are not listed read 0 and ignore writes."""
-
-    def __init__(self, registers: Iterable[Register]) -> None:
-        self._by_index: dict[int, Register] = {}
-        for register in registers:
-            if not 0 <= register.index <= 0xFF or register.index in self._by_index:
-                raise ValueError(f"register {register.name}: index 0x{register.index:x} is taken or above 0xff")
-            if (register.mask | register.fixed | register.reset) & ~0xFF or register.mask & register.fixed:
-                raise ValueError(f"register {register.name}: mask, fixed and reset bits contradict each other")
-            self._by_index[register.index] = register
-
-    def __iter__(self) -> Iterator[Register]:
-        return iter(self._by_index.values())
-
-    def get(self, index: int) -> Register | None:
-        return self._by_index.get(index)
-
-    def reset_values(self, overrides: Mapping[int, int] | None = None) -> bytearray:
-        """All 256 values after a reset, with *overrides* for chips that come up otherwise."""
-        values = bytearray(256)
-        for register in self:
-            values[register.index] = register.reset
-        for index, value in (overrides or {}).items():
-            values[index] = value
-        return values
-
-    def written(self, old: int, index: int, value: int) -> int:
-        """What register *index*, holding *old*, holds after *value* was written to it."""
-        register = self._by_index.get(index)
-        if register is None or register.mask == 0:
-            return old
-        return (old & ~register.mask & ~register.fixed) | (value & register.mask) | register.fixed
-
-    def ignores(self, index: int) -> bool:
-        """True if no bit of register *index* can be written."""
-        register = self._by_index.get(index)
-        return register is None or register.mask == 0
 
 
 class SuperIO(ISADevice):
@@ -206,10 +149,13 @@ class SuperIO(ISADevice):
     def store(self, index: int, value: int) -> None:
         """A guest's write of *value* to register *index*."""
         if self.table.ignores(index):
-            self.warn_once(f"write {index:02x}", "write of 0x%02x to read-only register 0x%02x ignored", value, index)
+            self.ignored_write(self.table, index, value)
             return
         self.registers[index] = self.table.written(self.registers[index], index, value)
         self.apply()
+
+    def register_values(self) -> list[RegisterValue]:
+        return self.table.values(self) + super().register_values()
 
     def apply(self) -> None:
         """Brings every attached function to where the registers say, touching only those that differ."""

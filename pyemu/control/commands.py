@@ -78,6 +78,17 @@ class Commands:
         source = self._machine.migration.dirty_source()
         return {"name": source.name, "reason": source.reason}
 
+    def query_registers(self, *, device: str) -> list[dict[str, Any]]:
+        """The registers that a device declares, with their values; reading them has no side effects (not a QEMU command)."""
+        m = self._machine
+
+        def read() -> list[dict[str, Any]]:
+            if device not in m.devices:
+                raise ControlError(f"Device '{device}' not found", error_class="DeviceNotFound")
+            return [value._asdict() for value in m.devices[device].register_values()]
+
+        return m.call(read)
+
     def stop(self) -> None:
         self._machine.stop()
 

@@ -13,6 +13,7 @@ from .isa import ISABus, ISADevice, ISAFunction
 from .pci import PCIBus, PCIConfigPorts
 from .pci_device import PCIDevice, pci_state
 from .properties import Property, parse_properties, parse_size, portable_options
+from .registers import Register, RegisterBlock, RegisterTable, RegisterValue, block_field, touches
 from .vmstate import VMState
 
 __all__ = [
@@ -33,14 +34,20 @@ __all__ = [
     "PCIConfigPorts",
     "PCIDevice",
     "Property",
+    "Register",
+    "RegisterBlock",
+    "RegisterTable",
+    "RegisterValue",
     "Timer",
     "VMState",
     "assign_indexes",
+    "block_field",
     "open_chardev",
     "open_drive",
     "parse_properties",
     "parse_size",
     "pci_state",
     "portable_options",
+    "touches",
     "vmstate",
 ]

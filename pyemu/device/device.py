@@ -11,6 +11,7 @@ from .vmstate import VMState, snapshot
 
 if TYPE_CHECKING:
     from .bus import Bus
+    from .registers import RegisterTable, RegisterValue
 
 _log = logging.getLogger("pyemu.device")
 
@@ -26,6 +27,7 @@ class Device:
         type_name: what the user writes after ``--device``.
         properties: the options it takes; each becomes an attribute (``-`` turns into ``_``).
         vmstate: its declared state, or None for a device that has none.
+        register_tables: its registers, declared (see :mod:`pyemu.device.registers`).
         bus_kind: the kind of bus it fits, ``isa`` or ``pci``; empty for any.
         volatile: attributes that are not state although they change: wiring, caches, counters. Those
             that base classes name count as well.
@@ -37,6 +39,7 @@ class Device:
     type_name: ClassVar[str] = ""
     properties: ClassVar[tuple[Property, ...]] = ()
     vmstate: ClassVar[VMState | None] = None
+    register_tables: ClassVar[tuple[RegisterTable, ...]] = ()
     bus_kind: ClassVar[str] = ""
     volatile: ClassVar[frozenset[str]] = frozenset({"id", "bus", "_warned", "_opened"})
 
@@ -100,6 +103,14 @@ class Device:
         if key not in self._warned and len(self._warned) < 1024:
             self._warned.add(key)
             _log.warning("%s: " + message, self.id, *args)
+
+    def ignored_write(self, table: RegisterTable, offset: int, value: int) -> None:
+        """Logs, once for each register, that a guest's write to it changes nothing."""
+        self.warn_once(f"write {table.name} {offset:x}", "write of 0x%02x to %s is ignored", value, table.called(offset))
+
+    def register_values(self) -> list[RegisterValue]:
+        """The declared registers with their values, table by table. Has no side effects."""
+        return [value for table in type(self).register_tables for value in table.values(self)]
 
     def info(self) -> dict[str, Any]:
         """The declared state as plain values."""

@@ -12,6 +12,7 @@ from ..errors import ConfigError, MigrationError
 from ._irq import IRQOut
 from .device import Device
 from .properties import Property
+from .registers import Register, RegisterTable, RegisterValue
 from .vmstate import Field, VMState, buffer
 
 if TYPE_CHECKING:
@@ -41,10 +42,22 @@ COMMAND_MASTER = 1 << 2
 COMMAND_PARITY = 1 << 6
 COMMAND_SERR = 1 << 8
 COMMAND_INTX_OFF = 1 << 10
+FIRST_PRIVATE = 0x40
 STATUS_INTX = 1 << 3
 STATUS_CAPABILITIES = 1 << 4
 STATUS_W1C = 0xF900
 HEADER_MULTIFUNCTION = 0x80
+
+# The header's registers by name; a device's values and writable bits are its own.
+_HEADER = (
+    (REG_VENDOR, 2, "vendor id"), (REG_DEVICE, 2, "device id"), (REG_COMMAND, 2, "command"), (REG_STATUS, 2, "status"),
+    (REG_REVISION, 1, "revision"), (REG_REVISION + 1, 3, "class code"), (REG_CACHE_LINE, 1, "cache line size"),
+    (REG_LATENCY, 1, "latency timer"), (REG_HEADER, 1, "header type"),
+    *((REG_BAR0 + 4 * n, 4, f"base register {n}") for n in range(6)),
+    (REG_SUBSYSTEM_VENDOR, 2, "subsystem vendor id"), (REG_SUBSYSTEM, 2, "subsystem id"),
+    (REG_CAPABILITIES, 1, "capabilities pointer"), (REG_INTERRUPT_LINE, 1, "interrupt line"),
+    (REG_INTERRUPT_PIN, 1, "interrupt pin"),
+)  # fmt: skip
 
 # Memory base registers lie under RAM, as on boards whose host bridge claims RAM cycles first.
 MEMORY_PRIORITY = -1
@@ -87,6 +100,8 @@ class PCIDevice(Device):
         multifunction: bit 7 of the header type; needed on function 0 of a slot with several functions.
         interrupt_pin: 1 to 4 for INTA to INTD, 0 for none.
         command_wmask: the command bits that software can change.
+        config_registers: registers of the configuration space, those of base classes first. A device whose
+            properties change them calls :meth:`define` on top.
 
     Attributes:
         config: the 256 bytes as they are now; declared state.
@@ -114,6 +129,8 @@ class PCIDevice(Device):
     command_wmask: ClassVar[int] = (
         COMMAND_IO | COMMAND_MEMORY | COMMAND_MASTER | COMMAND_PARITY | COMMAND_SERR | COMMAND_INTX_OFF
     )
+
+    config_registers: ClassVar[tuple[Register, ...]] = ()
 
     addr: str | None
 
@@ -150,6 +167,8 @@ class PCIDevice(Device):
         self.define(REG_SUBSYSTEM, 2, self.subsystem_id)
         self.define(REG_INTERRUPT_LINE, 1, 0, wmask=0xFF if self.interrupt_pin else 0)
         self.define(REG_INTERRUPT_PIN, 1, self.interrupt_pin)
+        for register in self.declared_registers():
+            self.define(register.offset, register.size, register.reset, wmask=register.mask, w1c=register.clear)
 
     @property
     def slot(self) -> int | None:
@@ -166,6 +185,39 @@ class PCIDevice(Device):
         return f"{self.bus.path}:{self.devfn >> 3:02x}.{self.devfn & 7}/{super().section_name}"
 
     # -- declaring the header ---------------------------------------------------------------------
+
+    @classmethod
+    def declared_registers(cls) -> list[Register]:
+        """What :attr:`config_registers` of the bases and the class declare, in the order in which it counts."""
+        return [r for base in reversed(cls.__mro__) for r in base.__dict__.get("config_registers", ())]
+
+    def config_table(self) -> RegisterTable:
+        """The configuration space as this device has it: the header, and what the class declares by name."""
+        owners: dict[int, tuple[str, str]] = {}
+        for offset, size, name in _HEADER:
+            owners |= dict.fromkeys(range(offset, offset + size), (name, ""))
+        for r in self.declared_registers():
+            header = owners.get(r.offset) if r.offset < FIRST_PRIVATE and not r.effect else None
+            owners |= dict.fromkeys(range(r.offset, r.end), header or (r.name, r.effect))
+        registers = []
+        at = 0
+        while at < CONFIG_SIZE:
+            if at not in owners:
+                at += 1
+                continue
+            # What a later declaration covers no longer belongs to the earlier one.
+            end = at + 1
+            while owners.get(end) is owners[at]:
+                end += 1
+            reset, mask, clear = (
+                int.from_bytes(space[at:end], "little") for space in (self.config_reset, self.wmask, self.w1c)
+            )
+            registers.append(Register(at, owners[at][0], reset, mask & ~clear, 0, end - at, clear, owners[at][1]))
+            at = end
+        return RegisterTable(registers, name="configuration space", size=CONFIG_SIZE, attribute="config")
+
+    def register_values(self) -> list[RegisterValue]:
+        return self.config_table().values(self) + super().register_values()
 
     def define(self, register: int, size: int, value: int = 0, *, wmask: int = 0, w1c: int = 0) -> None:
         """Declares a register of *size* bytes: its reset value and how software changes it.

@@ -17,7 +17,7 @@ import types
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from ..device import Device, ISAFunction
+from ..device import Device, ISAFunction, RegisterBlock
 from ..errors import ConfigError, MemoryMapError, MigrationError
 from .fakes import Fixture, ISAFixture, PCIFixture
 
@@ -277,6 +277,8 @@ def _attributes(device: Device) -> dict[str, Any]:
 def _copied(value: Any) -> Any:
     if isinstance(value, (bytearray, list, set, dict)):
         return copy.copy(value)
+    if isinstance(value, RegisterBlock):
+        return bytes(value.data)
     if type(value).__module__.partition(".")[0] == "array":
         return list(value)
     return value

@@ -106,15 +106,15 @@ def test_registers_keep_masked_bits_and_read_only_ones_stay():
 @pytest.mark.parametrize(
     "registers",
     [
-        [Register(0x100, "far")],
-        [Register(1, "one"), Register(1, "two")],
-        [Register(1, "both", 0, 0xFF, 0x01)],
-        [Register(1, "wide", 0x100)],
+        [(0x100, "far")],
+        [(1, "one"), (1, "two")],
+        [(1, "both", 0, 0xFF, 0x01)],
+        [(1, "wide", 0x100)],
     ],
 )
 def test_a_table_that_contradicts_itself_is_refused(registers):
     with pytest.raises(ValueError, match="register"):
-        RegisterTable(registers)
+        RegisterTable([Register(*register) for register in registers])
 
 
 def test_lines_that_no_function_can_have():
@@ -186,8 +186,8 @@ def test_an_ignored_write_is_logged_once_a_register(setup, caplog):
             chip.store(ID, value)
             chip.store(0x77, value)
     assert [record.getMessage() for record in caplog.records] == [
-        "test-superio: write of 0x00 to read-only register 0x04 ignored",
-        "test-superio: write of 0x00 to read-only register 0x77 ignored",
+        "test-superio: write of 0x00 to registers 0x04 (id) is ignored",
+        "test-superio: write of 0x00 to registers 0x77 is ignored",
     ]
 
 

@@ -10,12 +10,14 @@ from pyemu import ConfigError, PCIBus
 from pyemu.chips import pc
 from pyemu.device import PCIConfigPorts
 
+from .ac97 import ViaAudio
 from .bridge import VT82C686A, VT82C686B, VT8231, ViaBridge
 from .firmware import SETUP_686, SETUP_8231, Write, perform
-from .functions import ViaAudio, ViaFunction, ViaModem, ViaUSB
+from .functions import ViaFunction, ViaModem
 from .hostbridge import ViaHostBridge
 from .ide import ViaIDE
 from .pm import ViaPower
+from .uhci import ViaUSB
 
 if TYPE_CHECKING:
     from pyemu import ISAFunction, Machine

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from pyemu import PCIDevice
+from pyemu.device import Register
 
 from .functions import PRIVATE, REG_COMMAND, REG_STATUS, STATUS_W1C, VENDOR_VIA
 
@@ -19,8 +20,8 @@ class ViaHostBridge(PCIDevice):
     revision: ClassVar[int] = 0xC4
     class_code: ClassVar[int] = 0x060000
 
-    def __init__(self, **properties: object) -> None:
-        super().__init__(**properties)
-        self.define(REG_COMMAND, 2, 0x0006, wmask=0x0340)
-        self.define(REG_STATUS, 2, 0x0200, w1c=STATUS_W1C)
-        self.define(PRIVATE.start, len(PRIVATE), wmask=(1 << 8 * len(PRIVATE)) - 1)
+    config_registers = (
+        Register(REG_COMMAND, "command", 0x0006, 0x0340, size=2),
+        Register(REG_STATUS, "status", 0x0200, 0, size=2, clear=STATUS_W1C),
+        Register(PRIVATE.start, "storage", size=len(PRIVATE)),
+    )
