@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from .plugin import Board as Board
     from .plugin import Channel as Channel
     from .plugin import Command as Command
+    from .plugin import Compression as Compression
     from .plugin import DeviceType as DeviceType
     from .plugin import Engine as Engine
     from .plugin import PluginInfo as PluginInfo
@@ -70,7 +71,9 @@ _EXPORTS = {
     ),
     ".machine": "Machine restore",
     ".memory": "AddressSpace DirtyBitmap IoHandler MemoryRegion PortSpace PortioEntry PortioList RAMBlock",
-    ".plugin": ("API_VERSION Backend Board Channel Command DeviceType Engine PluginInfo PluginManager hookimpl"),
+    ".plugin": (
+        "API_VERSION Backend Board Channel Command Compression DeviceType Engine PluginInfo PluginManager hookimpl"
+    ),
 }
 _MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names.split()}
 

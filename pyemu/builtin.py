@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .plugin import Board, Channel, Command, DeviceType, hookimpl
+from .plugin import Board, Channel, Command, Compression, DeviceType, hookimpl
 
 
 @hookimpl
@@ -33,6 +33,11 @@ def pyemu_channels() -> Iterator[Channel]:
     yield Channel(
         name="file", scheme="file", factory="pyemu.migration.channels:FileChannel", help="file:PATH[,offset=N]"
     )
+
+
+@hookimpl
+def pyemu_compressions() -> Iterator[Compression]:
+    yield Compression(name="zlib", factory="pyemu.migration.compression:ZlibCompression", help="levels 0 to 9")
 
 
 @hookimpl

@@ -16,6 +16,7 @@ from .backend import (
     SaveContext,
 )
 from .channel import ChannelType, InputChannel, OutputChannel
+from .compression import CompressionMethod, Compressor, Decompressor, find_compression, inflated
 from .configuration import Configuration
 from .controller import Cancelled, MigrationController
 from .description import find_description, read_description, read_header
@@ -29,7 +30,10 @@ from .statistics import Progress, Statistics
 __all__ = [
     "Cancelled",
     "ChannelType",
+    "CompressionMethod",
+    "Compressor",
     "Configuration",
+    "Decompressor",
     "DeviceSection",
     "InputChannel",
     "LoadContext",
@@ -48,7 +52,9 @@ __all__ = [
     "Statistics",
     "StreamReader",
     "StreamWriter",
+    "find_compression",
     "find_description",
+    "inflated",
     "load_fault",
     "read_description",
     "read_fault",

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..errors import MigrationError
-from .channel import ChannelType
+from .channel import ChannelType, PluginSource
 from .faults import load_fault
 from .framing import StreamReader, StreamWriter
 from .pages import BlockLike, Memory, PageCount, Runs
@@ -35,10 +35,12 @@ class SaveContext:
     Attributes:
         stream: the main stream; ``stream.channel`` is its channel.
         parameters: values of all parameters at the start.
+        uuid: the machine's, 16 bytes; zeros when it has none.
     """
 
     stream: StreamWriter
     parameters: Mapping[str, Any]
+    uuid: bytes = bytes(16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +52,13 @@ class LoadContext:
         parameters: values of all parameters at the start.
         into_memory: false when a file is opened as data: the blocks then have no memory and the
             source only finds out where pages are.
+        uuid: the machine's, 16 bytes; zeros when it has none.
     """
 
     stream: StreamReader
     parameters: Mapping[str, Any]
     into_memory: bool = True
+    uuid: bytes = bytes(16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,12 +167,14 @@ class MigrationBackend(ABC):
         in_configuration: those of its capabilities that the stream's configuration section names, so
             that a loader which lacks them refuses the stream.
         parameters: migration parameters that it brings along.
+        plugins: where it comes from, and where compressions are found; set before anything else is asked.
     """
 
     role: Literal["layout", "carrier"] = "layout"
     capabilities: tuple[str, ...] = ()
     in_configuration: tuple[str, ...] = ()
     parameters: tuple[Parameter, ...] = ()
+    plugins: PluginSource
 
     def check_capabilities(self, enabled: frozenset[str]) -> None:
         """Refuses what does not go together with its own capabilities, some of which are in *enabled*.

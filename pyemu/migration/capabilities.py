@@ -81,6 +81,7 @@ class Backends:
                     self._failed.update(dict.fromkeys(record.capabilities or (name,), error))
                     continue
                 backend.capabilities = tuple(record.capabilities)
+                backend.plugins = self.plugins
                 self._all[name] = backend
         return self._all
 

@@ -80,7 +80,7 @@ class Incoming:
         check_configuration(
             configuration, host.machine_name, host.uuid, request.capabilities, request.named
         )
-        context = LoadContext(self._stream, request.parameters)
+        context = LoadContext(self._stream, request.parameters, uuid=host.uuid or bytes(16))
         for backend in request.backends:
             self._source = backend.source(context, self._source)
         assert self._source is not None

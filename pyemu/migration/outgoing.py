@@ -152,7 +152,7 @@ class Outgoing:
 
     def _setup(self) -> None:
         request = self._request
-        context = SaveContext(self._stream, request.parameters)
+        context = SaveContext(self._stream, request.parameters, self._host.uuid or bytes(16))
         for backend in request.backends:
             self._sink = backend.sink(context, self._sink)
         assert self._sink is not None

@@ -3,7 +3,7 @@
 
 from .hookspecs import hookimpl, hookspec
 from .manager import PluginInfo, PluginManager, default_manager
-from .records import API_VERSION, Backend, Board, Channel, Command, DeviceType, Engine, Record
+from .records import API_VERSION, Backend, Board, Channel, Command, Compression, DeviceType, Engine, Record
 
 __all__ = [
     "API_VERSION",
@@ -11,6 +11,7 @@ __all__ = [
     "Board",
     "Channel",
     "Command",
+    "Compression",
     "DeviceType",
     "Engine",
     "PluginInfo",

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import PluginError
 from .manager import PluginInfo, PluginManager
-from .records import Backend, Board, Channel, Command, DeviceType, Engine, Record
+from .records import Backend, Board, Channel, Command, Compression, DeviceType, Engine, Record
 
 
 def check_plugin(manager: PluginManager, plugin: PluginInfo) -> list[str]:
@@ -44,7 +44,7 @@ def _problems_of(record: Record, factory: Any) -> Iterator[str]:
             yield f"{record.factory} cannot be called"
         elif not _accepts(factory, [None, None], {}):
             yield f"{record.factory} cannot be called with an architecture and a host"
-    elif isinstance(record, (Backend, Channel)):
+    elif isinstance(record, (Backend, Channel, Compression)):
         if not isinstance(factory, type):
             yield f"{record.factory} is not a class"
         elif inspect.isabstract(factory):

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import pluggy
 
-from .records import Backend, Board, Channel, Command, DeviceType, Engine
+from .records import Backend, Board, Channel, Command, Compression, DeviceType, Engine
 
 hookspec = pluggy.HookspecMarker("pyemu")
 hookimpl = pluggy.HookimplMarker("pyemu")
@@ -117,6 +117,26 @@ def pyemu_channels() -> Iterable[Channel]:
                 factory="my_package.channel:Carrier",
                 api=(1, 0),
                 help="carrier:NAME",
+            )
+    """
+    return ()
+
+
+@hookspec
+def pyemu_compressions() -> Iterable[Compression]:
+    """Ways to compress pages, for carriers that send them over connections.
+
+    The record is called as migration parameters name it: ``multifd-compression=squeeze`` looks for the compression
+    ``squeeze``. The factory is called without arguments, once for each migration.
+
+    Example:
+        @pyemu.hookimpl
+        def pyemu_compressions():
+            yield pyemu.Compression(
+                name="squeeze",
+                factory="my_package.squeeze:Squeeze",
+                api=(1, 0),
+                help="small, at the price of time",
             )
     """
     return ()

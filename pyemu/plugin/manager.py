@@ -22,7 +22,7 @@ import pluggy
 from .. import __version__
 from ..errors import PluginError
 from . import hookspecs
-from .records import API_VERSION, Backend, Board, Channel, Command, DeviceType, Engine, Record
+from .records import API_VERSION, Backend, Board, Channel, Command, Compression, DeviceType, Engine, Record
 
 #: The entry-point group that every plugin is in.
 GROUP = "pyemu"
@@ -37,6 +37,7 @@ HOOKS: Mapping[str, type[Record]] = {
     "pyemu_engines": Engine,
     "pyemu_backends": Backend,
     "pyemu_channels": Channel,
+    "pyemu_compressions": Compression,
     "pyemu_commands": Command,
 }
 
@@ -309,6 +310,10 @@ class PluginManager:
     def channels(self) -> dict[str, Channel]:
         """Usable migration channels by URI scheme."""
         return self._records(Channel)
+
+    def compressions(self) -> dict[str, Compression]:
+        """Usable compressions by name."""
+        return self._records(Compression)
 
     def commands(self) -> dict[str, Command]:
         """Usable subcommands by name."""

@@ -104,6 +104,13 @@ class Channel(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Compression(Record):
+    """A way to compress pages on their way. The factory is a :class:`~pyemu.migration.CompressionMethod` class."""
+
+    kind: ClassVar[str] = "compression"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Command(Record):
     """A subcommand of ``pyemu``. The factory names a module, ``"package.module"``, that has
     ``configure(parser)`` and ``run(args) -> int``.
@@ -114,4 +121,4 @@ class Command(Record):
 
 def record_kinds() -> dict[str, type[Any]]:
     """Each kind of record by its name."""
-    return {cls.kind: cls for cls in (Board, DeviceType, Engine, Backend, Channel, Command)}
+    return {cls.kind: cls for cls in (Board, DeviceType, Engine, Backend, Channel, Compression, Command)}
