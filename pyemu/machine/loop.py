@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..cpu.engine import Exit, ExitReason
 from ..errors import PyemuError
+from .throttle import Throttle
 
 if TYPE_CHECKING:
     from ..cpu.engine import CPUEngine
@@ -49,6 +50,7 @@ class Loop:
         self.clock = clock
         self.engine: CPUEngine | None = None
         self.running = False
+        self.throttle = Throttle()
         self._on_exit = on_exit
         self._on_error = on_error
         self._check = check
@@ -92,6 +94,11 @@ class Loop:
         if self.on_machine_thread:
             return function()
         return self.post(function).result()
+
+    def set_throttle(self, percent: int) -> None:
+        """Sets the share of its time that the processor rests, in percent; takes effect at once."""
+        self.throttle.percent = percent
+        self._kick()
 
     def stop(self) -> None:
         """Ends the thread after the work queued so far; returns when it has ended."""
@@ -146,8 +153,11 @@ class Loop:
             if self._queue:
                 continue
             if self.running and self.engine is not None:
-                self._set_alarm()
-                reason = self.engine.run()
+                rest = self.throttle.rest_left(time.monotonic()) if self.throttle.percent else 0.0
+                if rest > 0:
+                    self._sleep(rest)
+                    continue
+                reason = self._run_engine(self.engine)
                 self._check()
                 if reason.exit is Exit.HALT:
                     self._sleep()
@@ -156,6 +166,15 @@ class Loop:
             else:
                 self._sleep()
         self._refuse_rest()
+
+    def _run_engine(self, engine: CPUEngine) -> ExitReason:
+        self._set_alarm()
+        if not self.throttle.percent:
+            return engine.run()
+        begin = time.monotonic()
+        reason = engine.run()
+        self.throttle.worked(begin, time.monotonic())
+        return reason
 
     def _drain(self) -> None:
         # Only what is there now: work that queues more work must not starve the guest.
@@ -180,22 +199,28 @@ class Loop:
             if future is not None and future.set_running_or_notify_cancel():
                 future.set_exception(PyemuError("the machine is closed"))
 
-    def _sleep(self) -> None:
+    def _sleep(self, longest: float | None = None) -> None:
+        """Waits for a kick, the next timer, or until *longest* seconds have passed."""
         self._alarm.set(None)
-        due = self.clock.next_deadline()
-        if due >= 0 and self.clock.is_running:
-            timeout = (due - self.clock.now_ns) / 1e9
-            if timeout > 0:
-                self._wake.wait(timeout)
-        else:
-            self._wake.wait()
+        timeout = self._until_timer()
+        if longest is not None:
+            timeout = longest if timeout is None else min(timeout, longest)
+        if timeout is None or timeout > 0:
+            self._wake.wait(timeout)
 
     def _set_alarm(self) -> None:
+        timeout = self._until_timer()
+        if self.throttle.percent:
+            slice_ = self.throttle.work_left()
+            timeout = slice_ if timeout is None else min(timeout, slice_)
+        self._alarm.set(None if timeout is None else time.monotonic() + timeout)
+
+    def _until_timer(self) -> float | None:
+        """Seconds until the next timer is due; None if there is none, or if guest time stands still."""
         due = self.clock.next_deadline()
         if due < 0 or not self.clock.is_running:
-            self._alarm.set(None)
-        else:
-            self._alarm.set(time.monotonic() + (due - self.clock.now_ns) / 1e9)
+            return None
+        return (due - self.clock.now_ns) / 1e9
 
 
 class _Alarm:

@@ -23,6 +23,7 @@ from .events import EventSource, Listener
 from .loop import Loop
 from .save import SaveReport, save
 from .sections import cpu_sections, device_sections
+from .throttle import MAXIMUM
 
 T = TypeVar("T")
 _log = logging.getLogger("pyemu.machine")
@@ -164,6 +165,24 @@ class Machine(Assembly):
     def stop(self) -> None:
         """Pauses the guest; returns when it stands still."""
         self.call(lambda: self.vm_stop("paused"))
+
+    @property
+    def cpu_throttle(self) -> int:
+        """Percent of its time that the processor rests instead of running guest code."""
+        return self._loop.throttle.percent
+
+    def set_cpu_throttle(self, percent: int) -> None:
+        """Slows the processor down; devices, timers and control go on as before. Any thread.
+
+        Args:
+            percent: of its time that the processor rests, 0 to 99.
+
+        Raises:
+            ConfigError: another number.
+        """
+        if not 0 <= percent <= MAXIMUM:
+            raise ConfigError(f"cpu throttle of {percent} %: must be from 0 to {MAXIMUM}")
+        self._loop.set_throttle(percent)
 
     def reset(self) -> None:
         """System reset, as by the button."""

@@ -18,7 +18,8 @@ from .backend import (
 from .channel import ChannelType, InputChannel, OutputChannel
 from .compression import CompressionMethod, Compressor, Decompressor, find_compression, inflated
 from .configuration import Configuration
-from .controller import Cancelled, MigrationController
+from .control import Cancelled
+from .controller import MigrationController
 from .description import find_description, read_description, read_header
 from .faults import load_fault, read_fault, truncated, write_fault
 from .framing import StreamReader, StreamWriter

@@ -7,7 +7,6 @@ import contextlib
 import os
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -18,21 +17,18 @@ from .capabilities import Backends
 from .channel import ChannelType, OutputChannel, PluginSource, parse_uri
 from .channels import FileChannel, FileOutput
 from .configuration import Configuration
+from .control import Cancelled, OutgoingControl
 from .host import MigrationHost
 from .incoming import Incoming, IncomingRequest
 from .outgoing import Outgoing, OutgoingRequest
 from .parameters import Parameters
 from .sections import settled
 from .statistics import ProgressCallback, Statistics
+from .status import StatusBoard
 from .uri import address_of
 
 #: Passes after which a save that lets the guest run on stops waiting for the guest to calm down.
 MAXIMUM_PASSES = 30
-_ACTIVE = frozenset({"setup", "active", "pre-switchover", "device", "cancelling"})
-
-
-class Cancelled(MigrationError):
-    """The migration was cancelled."""
 
 
 class MigrationController:
@@ -52,19 +48,14 @@ class MigrationController:
         self._backends = Backends(plugins)
         self._enabled: frozenset[str] = frozenset()
         self._parameters_store: Parameters | None = None
-        self._lock = threading.RLock()
-        self._done = threading.Condition(self._lock)
-        self._status = self._announced = "none"
-        self._events: deque[tuple[str, dict[str, Any], str | None]] = deque()
-        self._emitting = threading.Lock()
+        self._board = StatusBoard(self._emit)
+        self._lock = self._board.lock
         self._outgoing = True
         self._error: BaseException | None = None
         self._thread: threading.Thread | None = None
         self._statistics = Statistics()
         self._started = 0.0
-        self._cancel = threading.Event()
-        self._continue = threading.Event()
-        self._committed = False
+        self._control: OutgoingControl | None = None
         self._incoming_started = False
         self._dirty_source: DirtySource | None = None
         self._tracked_by = "none"
@@ -130,7 +121,7 @@ class MigrationController:
     @property
     def status(self) -> str:
         """``none``, ``setup``, ``active``, ``pre-switchover``, ``device``, ``completed``, ``failed``, ..."""
-        return self._status
+        return self._board.status
 
     @property
     def error(self) -> BaseException | None:
@@ -164,9 +155,9 @@ class MigrationController:
             elif self._error is not None:
                 error = f"{type(self._error).__name__}: {self._error}"
             if not self._outgoing:
-                return {"status": self._status, **({} if error is None else {"error-desc": error})}
+                return {"status": self.status, **({} if error is None else {"error-desc": error})}
             now_ms = round((time.monotonic() - self._started) * 1000)
-            return self._statistics.as_dict(self._status, error, now_ms)
+            return self._statistics.as_dict(self.status, error, now_ms)
 
     def wait(self, timeout: float | None = None) -> str:
         """Waits for the end of a migration under way.
@@ -174,38 +165,15 @@ class MigrationController:
         Returns:
             The status at the end; ``completed``, ``failed`` or ``cancelled`` unless time ran out.
         """
-        with self._done:
-            self._done.wait_for(lambda: self._announced == self._status and self._status not in _ACTIVE, timeout)
-            return self._status
+        return self._board.wait(timeout)
 
     def _refuse_while_active(self) -> None:
-        if self._status in _ACTIVE:
+        if self._board.under_way:
             raise MigrationError("There's a migration process in progress")
 
-    def _set_status(self, status: str) -> None:
-        """Changes the status; the lock must not be held, for listeners may ask for it from other threads."""
-        with self._lock:
-            self._note_status(status)
-        self._announce()
-
-    def _note_status(self, status: str) -> None:
-        self._status = status
-        self._events.append(("MIGRATION", {"status": status}, status))
-
-    def _announce(self) -> None:
-        """Emits what has been noted, in that order, whichever thread comes first."""
-        while self._events and self._emitting.acquire(blocking=False):
-            try:
-                while self._events:
-                    name, data, status = self._events.popleft()
-                    if "events" in self._enabled:
-                        self._host.emit(name, data)
-                    if status is not None:
-                        with self._done:
-                            self._announced = status
-                            self._done.notify_all()
-            finally:
-                self._emitting.release()
+    def _emit(self, name: str, data: dict[str, Any]) -> None:
+        if "events" in self._enabled:
+            self._host.emit(name, data)
 
     # -- outgoing ---------------------------------------------------------------------------------
 
@@ -261,17 +229,17 @@ class MigrationController:
                 raise MigrationError("Can't migrate the vm that was paused due to previous migration")
             self._outgoing = True
             self._error = None
-            self._committed = False
-            self._cancel.clear()
-            self._continue.clear()
+            self._control = OutgoingControl(
+                self._host, self._board, self._enabled, lambda name: self._parameters[name], self._use_source
+            )
             self._statistics = Statistics()
             self._tracked_by = "none"
             self._started = time.monotonic()
             self._thread = None
-            self._note_status("setup")
+            self._board.note("setup")
             configuration = self._configuration()
             parameters = self._parameters.as_dict()
-        self._announce()
+        self._board.announce()
         try:
             channel = open_channel()
         except BaseException as error:
@@ -286,7 +254,7 @@ class MigrationController:
             maximum_passes=MAXIMUM_PASSES if resume_after else 0,
             progress=progress,
         )
-        task = Outgoing(self._host, request, _Control(self), self._statistics)
+        task = Outgoing(self._host, request, self._control, self._statistics)
         if blocking:
             self._run(task.run)
         else:
@@ -332,18 +300,12 @@ class MigrationController:
             cancelled = isinstance(error, Cancelled)
             if not cancelled:
                 self._error = error
-        self._set_status("cancelled" if cancelled else "failed")
+        self._board.set("cancelled" if cancelled else "failed")
 
     def cancel(self) -> None:
         """Cancels an outgoing migration: the machine goes on, no file is left. Harmless if there is none."""
-        with self._lock:
-            if not self._outgoing or self._status not in _ACTIVE or self._committed:
-                return
-            if self._status != "cancelling":
-                self._note_status("cancelling")
-            self._cancel.set()
-            self._continue.set()
-        self._announce()
+        if self._control is not None:
+            self._control.cancel()
 
     def continue_(self, state: str) -> None:
         """Lets a migration go on that waits in *state*, which is ``pre-switchover``.
@@ -351,10 +313,14 @@ class MigrationController:
         Raises:
             MigrationError: it is in another state.
         """
-        with self._lock:
-            if self._status != state or state != "pre-switchover":
-                raise MigrationError(f"Migration not in expected state: {self._status}")
-            self._continue.set()
+        if self._control is None:
+            raise MigrationError(f"Migration not in expected state: {self.status}")
+        self._control.continue_(state)
+
+    def _use_source(self) -> DirtySource:
+        source = self.dirty_source()
+        self._tracked_by = source.name
+        return source
 
     def close(self) -> None:
         """Cancels and waits for the thread; for the machine's end."""
@@ -404,8 +370,8 @@ class MigrationController:
                 named=self._backends.in_configuration(),
                 parameters=self._parameters.as_dict(),
             )
-            self._note_status("setup")
-        self._announce()
+            self._board.note("setup")
+        self._board.announce()
 
         def load() -> None:
             self._load(request, autostart, exit_on_error)
@@ -416,7 +382,7 @@ class MigrationController:
             self._spawn("migration-incoming", load)
 
     def _load(self, request: IncomingRequest, autostart: bool, exit_on_error: bool) -> None:
-        self._set_status("active")
+        self._board.set("active")
         host = self._host
         try:
             saved = Incoming(host, request).run()
@@ -432,48 +398,4 @@ class MigrationController:
                 host.set_run_state("paused" if saved == "running" else settled(saved))
 
         host.call(settle)
-        self._set_status("completed")
-
-
-class _Control:
-    """What the running migration sees of its controller."""
-
-    def __init__(self, controller: MigrationController) -> None:
-        self._c = controller
-
-    def check(self) -> None:
-        if self._c._cancel.is_set():
-            raise Cancelled("the migration was cancelled")
-
-    def pause(self, seconds: float) -> None:
-        self._c._cancel.wait(seconds)
-        self.check()
-
-    def enter(self, status: str) -> None:
-        with self._c._lock:
-            if self._c._status != "cancelling":
-                self._c._note_status(status)
-        self._c._announce()
-
-    def dirty_sync(self, count: int) -> None:
-        self._c._events.append(("MIGRATION_PASS", {"pass": count}, None))
-        self._c._announce()
-
-    def before_switchover(self) -> None:
-        if "pause-before-switchover" in self._c._enabled:
-            self.enter("pre-switchover")
-            self._c._continue.wait()
-            self.check()
-
-    def point_of_no_return(self) -> None:
-        with self._c._lock:
-            self.check()
-            self._c._committed = True
-
-    def dirty_source(self) -> DirtySource:
-        source = self._c.dirty_source()
-        self._c._tracked_by = source.name
-        return source
-
-    def parameter(self, name: str) -> Any:
-        return self._c._parameters[name]
+        self._board.set("completed")

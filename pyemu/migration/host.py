@@ -68,6 +68,9 @@ class MigrationHost(Protocol):
 
     def set_run_state(self, state: str) -> None: ...
 
+    def set_cpu_throttle(self, percent: int) -> None:
+        """Takes this share of its time, 0 to 99 percent, away from the processor; any thread."""
+
     def emit(self, event: str, data: dict[str, Any]) -> None:
         """Sends an event to control clients; any thread."""
 

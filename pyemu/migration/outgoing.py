@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from ..errors import MemoryMapError, MigrationError
 from ..memory import DirtySource, RAMBlock
@@ -14,6 +14,8 @@ from . import wire
 from .backend import MigrationBackend, PageSink, SaveContext
 from .channel import OutputChannel
 from .configuration import Configuration
+from .control import OutgoingControl
+from .converge import AutoConverge
 from .description import write_description
 from .framing import StreamWriter
 from .host import MigrationHost
@@ -35,31 +37,6 @@ MAXIMUM_FACTOR = 3
 #: Bandwidths below this many bytes a second mean no limit.
 UNLIMITED_BELOW = 10
 _PROGRESS_INTERVAL = 0.05
-
-
-class Control(Protocol):
-    """What an outgoing migration asks of its controller."""
-
-    def check(self) -> None:
-        """Raises when the migration was cancelled."""
-
-    def pause(self, seconds: float) -> None:
-        """Sleeps, or raises at once when the migration is cancelled."""
-
-    def enter(self, status: str) -> None: ...
-
-    def dirty_sync(self, count: int) -> None:
-        """The dirty log was read for the *count*-th time."""
-
-    def before_switchover(self) -> None:
-        """The guest has been stopped; waits for permission to go on where that was asked for."""
-
-    def point_of_no_return(self) -> None:
-        """Everything was written; from here on it cannot be cancelled. Raises if it was already."""
-
-    def dirty_source(self) -> DirtySource: ...
-
-    def parameter(self, name: str) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +67,7 @@ class Outgoing:
     """One outgoing migration. :meth:`run` does all of it in the calling thread."""
 
     def __init__(
-        self, host: MigrationHost, request: OutgoingRequest, control: Control, statistics: Statistics
+        self, host: MigrationHost, request: OutgoingRequest, control: OutgoingControl, statistics: Statistics
     ) -> None:
         self._host = host
         self._request = request
@@ -110,6 +87,7 @@ class Outgoing:
         self._window_bytes = 0
         self._bandwidth = 0.0
         self._next_progress = 0.0
+        self._converge: AutoConverge | None = None
 
     # -- the whole --------------------------------------------------------------------------------
 
@@ -131,6 +109,9 @@ class Outgoing:
         self._release()
 
     def _release(self) -> None:
+        if self._converge is not None:
+            self._converge.stop()
+            self.statistics.cpu_throttle = 0
         if self._sink is not None:
             self._sink.close()
         if self._source is not None:
@@ -174,6 +155,12 @@ class Outgoing:
         self._window_start = time.monotonic()
         self._window_bytes = self._sent()
         self._account()
+        if "auto-converge" in self._control.capabilities:
+            self._converge = AutoConverge(self._control.parameter, self._throttle, time.monotonic())
+
+    def _throttle(self, percent: int) -> None:
+        self._control.throttle(percent)
+        self.statistics.cpu_throttle = percent
 
     def _begin_tracking(self) -> None:
         """Machine thread: everything is dirty, and from now on what the guest writes."""
@@ -222,6 +209,11 @@ class Outgoing:
                     return
                 continue
             self._send_part()
+            if self._source is not None and self._ram.rounds and self._sync_due():
+                self._sync()
+
+    def _sync_due(self) -> bool:
+        return self._converge is not None and self._converge.sync_due(time.monotonic())
 
     def _may_finish(self, pending: int) -> bool:
         if self._ram.rounds == 0 and pending:
@@ -254,6 +246,8 @@ class Outgoing:
         self.statistics.dirty_pages_rate = round(found / max(now - self._last_sync, 1e-3))
         self._last_sync = now
         self._synced()
+        if self._converge is not None and self._stopped_from is None:
+            self._converge.synced(now, found * wire.PAGE_SIZE, self._sent())
 
     def _synced(self) -> None:
         self.statistics.dirty_sync_count += 1

@@ -65,6 +65,7 @@ class Statistics:
     total_ms: int = 0
     downtime_ms: int = 0
     expected_downtime_ms: int = 0
+    cpu_throttle: int = 0
 
     def as_dict(self, status: str, error: str | None, now_ms: int) -> dict[str, Any]:
         """The answer to ``query-migrate`` of a source.
@@ -86,6 +87,8 @@ class Statistics:
             else:
                 result["expected-downtime"] = self.expected_downtime_ms
             result["ram"] = self.ram()
+            if self.cpu_throttle:
+                result["cpu-throttle-percentage"] = self.cpu_throttle
         if error is not None:
             result["error-desc"] = error
         return result

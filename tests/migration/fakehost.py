@@ -69,6 +69,7 @@ class FakeHost:
         self.events = []
         self.ram_changes = 0
         self.failed = None
+        self.throttles = []
         self.guest = None
         if run_state == "running":
             self.clock.start()
@@ -102,6 +103,9 @@ class FakeHost:
 
     def set_run_state(self, state):
         self.run_state = state
+
+    def set_cpu_throttle(self, percent):
+        self.throttles.append(percent)
 
     def emit(self, event, data):
         self.events.append((event, dict(data)))
