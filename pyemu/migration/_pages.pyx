@@ -9,7 +9,7 @@ import os
 
 import numpy as np
 
-from libc.errno cimport EINTR, EOPNOTSUPP, errno
+from libc.errno cimport EINTR, EIO, EOPNOTSUPP, errno
 from libc.stdint cimport int64_t, uint8_t, uint64_t, uintptr_t
 from libc.string cimport memset
 from posix.types cimport off_t
@@ -113,6 +113,8 @@ cdef int _write_all(int fd, const uint8_t *data, int64_t length, int64_t offset,
             if errno == EINTR:
                 continue
             return errno
+        if done == 0:
+            return EIO
         data += done
         offset += done
         length -= done

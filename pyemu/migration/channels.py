@@ -5,7 +5,8 @@ A new or regular path without ``offset=`` is replaced as a whole: the data goes 
 in the same directory, is synced, renamed over the path, and the directory is synced, so at any
 moment the path holds the old file or the new one. Everything else (an offset, a symbolic link, a
 block device) is written in place; there the magic comes last, after the data is on disk, so a save
-that broke off is no migration stream.
+that broke off is no migration stream. Temporary files of saves that were killed are removed by the next
+save to the same path.
 """
 
 from __future__ import annotations
@@ -13,18 +14,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 
 from ..device.properties import parse_size
 from ..errors import MigrationError
 from .channel import Buffer, ChannelType, InputChannel, OutputChannel
+from .disk import create_partial, remove_dead, sync_directory, write_at
 from .faults import read_fault, write_fault
 from .wire import MAGIC
-
-#: What a temporary name ends with; a file so named is the rest of a save that was killed.
-PARTIAL_SUFFIX = ".pyemu-partial"
 
 
 class FileChannel(ChannelType):
@@ -99,10 +97,9 @@ class FileOutput(OutputChannel):
         return self._temporary is None
 
     def _open_temporary(self) -> None:
-        name = f".{os.path.basename(self.path)[:200]}.{secrets.token_hex(4)}{PARTIAL_SUFFIX}"
-        self._temporary = os.path.join(self._directory, name)
+        remove_dead(self.path)
         try:
-            self._fd = os.open(self._temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            self._fd, self._temporary = create_partial(self.path)
         except OSError as error:
             raise _cannot("create", self.path, error) from error
 
@@ -120,7 +117,7 @@ class FileOutput(OutputChannel):
             raise MigrationError(message) from error
         try:
             # Whatever stream stood here before ends to be one, before anything of the new one is written.
-            os.pwrite(self._fd, bytes(len(MAGIC)), self._start)
+            write_at(self._fd, bytes(len(MAGIC)), self._start)
             os.fsync(self._fd)
         except OSError as error:
             self.abort()
@@ -152,24 +149,21 @@ class FileOutput(OutputChannel):
             skip = min(len(view), self._start + len(MAGIC) - self._position)
             self._position += skip
             view = view[skip:]
-        while view:
-            try:
-                done = os.pwrite(self._fd, view, self._position)
-            except OSError as error:
-                raise write_fault(error) from error
-            self._position += done
-            view = view[done:]
+        try:
+            self._position = write_at(self._fd, view, self._position)
+        except OSError as error:
+            raise write_fault(error) from error
 
     def commit(self) -> None:
         try:
             os.fsync(self._fd)
             if self._temporary is None:
-                os.pwrite(self._fd, MAGIC, self._start)
+                write_at(self._fd, MAGIC, self._start)
                 os.fsync(self._fd)
             else:
                 os.rename(self._temporary, self.path)
                 self._temporary = None
-                _sync_directory(self._directory)
+                sync_directory(self._directory)
         except OSError as error:
             self.abort()
             raise write_fault(error) from error
@@ -257,18 +251,6 @@ def open_file(path: str | os.PathLike[str], offset: int = 0) -> Iterator[FileInp
         yield channel
     finally:
         channel.close()
-
-
-def _sync_directory(path: str) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    except OSError as error:
-        # Some file systems cannot sync a directory and say so; the rename itself has happened.
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise
-    finally:
-        os.close(fd)
 
 
 def _cannot(action: str, path: str, error: OSError) -> MigrationError:

@@ -3,20 +3,17 @@
 
 from __future__ import annotations
 
-import hashlib
+import errno
 import os
-import signal
 import stat
-import subprocess
-import sys
-import textwrap
 
 import pytest
 from migration.fakehost import FakeHost
 
 from pyemu.errors import MigrationError
-from pyemu.migration import channels
-from pyemu.migration.channels import PARTIAL_SUFFIX, FileInput, FileOutput
+from pyemu.migration import channels, disk
+from pyemu.migration.channels import FileInput, FileOutput
+from pyemu.migration.disk import PARTIAL_SUFFIX, remove_dead
 
 
 def names(folder):
@@ -46,54 +43,92 @@ def test_an_old_file_stays_until_then(tmp_path):
 
 def test_relative_paths_and_long_names(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("x", "y" * 255):
+    for name in ("x", "y" * 255, "\u00fc" * 127, "\udcff" * 255):
         out = FileOutput(name, None)
         out.write(b"data")
         out.commit()
         assert (tmp_path / name).read_bytes() == b"data"
 
 
-class Recorder:
-    """Stands between a channel and the system and writes down what it asks for."""
-
-    def __init__(self, real):
-        self.real = real
-        self.calls = []
-
-    def __getattr__(self, name):
-        found = getattr(self.real, name)
-        if name not in ("pwrite", "fsync", "rename", "unlink", "ftruncate"):
-            return found
-
-        def call(*args):
-            self.calls.append((name, *args[1:]) if name != "fsync" else (name,))
-            return found(*args)
-
-        return call
+def dead(folder, name):
+    """What a save that was killed leaves."""
+    (folder / name).write_bytes(b"QEVM")
+    return name
 
 
-def test_order_of_a_replacing_save(tmp_path, monkeypatch):
-    monkeypatch.setattr(channels, "os", recorder := Recorder(os))
+def test_the_next_save_removes_what_killed_ones_left(tmp_path):
+    left = [dead(tmp_path, f".x.0123456{n}{PARTIAL_SUFFIX}") for n in range(3)]
+    others = [".x.y.01234567.pyemu-partial", ".x.0123456.pyemu-partial", ".y.01234567.pyemu-partial", "x.pyemu-partial"]
+    for name in others:
+        dead(tmp_path, name)
+    FileOutput(str(tmp_path / "x"), None).abort()
+    assert names(tmp_path) == sorted(others)
+    for name in left:
+        dead(tmp_path, name)
+    assert sorted(remove_dead(str(tmp_path / "x"))) == left
+
+
+def test_what_a_living_save_writes_stays(tmp_path, monkeypatch):
+    path = str(tmp_path / "x")
+    first = FileOutput(path, None)
+    second = FileOutput(path, None)
+    assert len(names(tmp_path)) == 2 and remove_dead(path) == []
+    second.write(b"second")
+    second.commit()
+    first.write(b"first")
+    first.commit()
+    assert names(tmp_path) == ["x"] and (tmp_path / "x").read_bytes() == b"first"
+
+
+def test_only_files_are_taken_for_dead_saves(tmp_path):
+    (tmp_path / "precious").write_bytes(b"1")
+    (tmp_path / f".x.00000000{PARTIAL_SUFFIX}").symlink_to("precious")
+    (tmp_path / f".x.00000001{PARTIAL_SUFFIX}").mkdir()
+    os.mkfifo(tmp_path / f".x.00000002{PARTIAL_SUFFIX}")
+    assert remove_dead(str(tmp_path / "x")) == []
+    assert len(names(tmp_path)) == 4 and (tmp_path / "precious").read_bytes() == b"1"
+
+
+def test_a_temporary_file_that_is_taken_for_a_dead_one_is_made_again(tmp_path, monkeypatch):
+    """Another save looks for dead files just between the making of this one and its lock."""
+    taken = []
+
+    def flock(fd, how):
+        if not taken:
+            taken.append(None)
+            taken.extend(remove_dead(str(tmp_path / "x")))
+        return real(fd, how)
+
+    real = disk.fcntl.flock
+    monkeypatch.setattr(disk.fcntl, "flock", flock)
     out = FileOutput(str(tmp_path / "x"), None)
-    out.write(b"QEVM")
+    assert len(taken) == 2
+    assert len(names(tmp_path)) == 1 and names(tmp_path) != taken[1:]
+    out.write(b"data")
     out.commit()
-    assert [c[0] for c in recorder.calls] == ["pwrite", "fsync", "rename", "fsync"]
+    assert (tmp_path / "x").read_bytes() == b"data"
 
 
-def test_order_of_a_save_in_place(tmp_path, monkeypatch):
+def test_without_locks_nothing_is_removed(tmp_path, monkeypatch):
+    def flock(fd, how):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(disk.fcntl, "flock", flock)
+    name = dead(tmp_path, f".x.00000000{PARTIAL_SUFFIX}")
+    out = FileOutput(str(tmp_path / "x"), None)
+    out.write(b"data")
+    out.commit()
+    assert names(tmp_path) == [name, "x"]
+
+
+def test_in_place_the_magic_comes_with_the_commit(tmp_path):
     (tmp_path / "x").write_bytes(b"head" + b"QEVM old")
-    monkeypatch.setattr(channels, "os", recorder := Recorder(os))
     out = FileOutput(str(tmp_path / "x"), 4)
-    out.write(b"QE")
-    out.write(b"VMda")
-    out.write(b"ta")
+    for piece in (b"QE", b"VMda", b"ta"):
+        out.write(piece)
     assert (tmp_path / "x").read_bytes() == b"head\0\0\0\0data"
     out.commit()
     assert (tmp_path / "x").read_bytes() == b"headQEVMdata"
-    assert [c[0] for c in recorder.calls] == [
-        "ftruncate", "pwrite", "fsync", "pwrite", "pwrite", "fsync", "pwrite", "fsync"
-    ]  # fmt: skip
-    assert recorder.calls[-2] == ("pwrite", b"QEVM", 4)
 
 
 def test_symbolic_links_are_written_through(tmp_path):
@@ -154,13 +189,14 @@ def test_addresses_that_are_refused(address):
 
 
 def test_file_systems_without_direct_io_are_named(tmp_path, monkeypatch):
-    class Refusing(Recorder):
-        def open(self, path, flags, mode=0o777):
-            if flags & os.O_DIRECT:
-                raise OSError(22, "Invalid argument")
-            return os.open(path, flags, mode)
+    real = os.open
 
-    monkeypatch.setattr(channels, "os", Refusing(os))
+    def refusing(path, flags, mode=0o777):
+        if flags & os.O_DIRECT:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return real(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", refusing)
     out = FileOutput(str(tmp_path / "x"), None)
     with pytest.raises(MigrationError, match=f"file system of '{tmp_path}/x' refuses O_DIRECT"):
         out.open_again(direct=True)
@@ -168,70 +204,3 @@ def test_file_systems_without_direct_io_are_named(tmp_path, monkeypatch):
     out.commit()
     with pytest.raises(MigrationError, match="refuses O_DIRECT"):
         FileInput(str(tmp_path / "x")).open_again(direct=True)
-
-
-SAVER = textwrap.dedent("""
-    import hashlib, os, signal, sys
-    path, tests = sys.argv[1:]
-    sys.path.insert(0, tests)
-    from migration.fakehost import FakeHost
-    from pyemu.migration import MigrationController
-    from pyemu.migration import channels
-    from pyemu.plugin import PluginManager
-
-    class Killing:
-        left = 0
-        def __getattr__(self, name):
-            found = getattr(os, name)
-            if name not in ("pwrite", "fsync", "rename"):
-                return found
-            def call(*args):
-                if Killing.left == 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                Killing.left -= 1
-                return found(*args)
-            return call
-
-    host = FakeHost((("ram", 1 << 20),))
-    host.blocks[0].array[:] = 7
-    made = MigrationController(host, PluginManager())
-    made.capabilities
-    status = 1
-    while status:
-        child = os.fork()
-        if not child:
-            channels.os = Killing()
-            made.migrate_file(path)
-            os._exit(0)
-        status = os.waitpid(child, 0)[1]
-        Killing.left += 1
-        names = os.listdir(os.path.dirname(path))
-        print(status, hashlib.sha256(open(path, "rb").read()).hexdigest(), *names)
-        for name in names:
-            if name != os.path.basename(path):
-                os.unlink(os.path.join(os.path.dirname(path), name))
-""")
-
-
-def test_killed_saves_leave_the_old_file_or_the_new_one(controller, filled, tmp_path):
-    """Killed before each of the calls that change the disk, until one lives to the end."""
-    source = filled(blocks=(("ram", 1 << 20),))
-    controller(source).migrate_file(tmp_path / "x")
-    old = hashlib.sha256((tmp_path / "x").read_bytes()).hexdigest()
-    tests = os.path.dirname(os.path.dirname(__file__))
-    script = [sys.executable, "-P", "-c", SAVER, str(tmp_path / "x"), tests]
-    lines = subprocess.run(script, check=True, capture_output=True, text=True).stdout.splitlines()
-    new = lines[-1].split()[1]
-    assert len(lines) > 4 and new != old
-    statuses = [int(line.split()[0]) for line in lines]
-    assert statuses == [signal.SIGKILL] * (len(lines) - 1) + [0]
-    found = [line.split()[1] for line in lines]
-    # The rename is the one moment of change: killed before the last call, the new file is there already.
-    assert found == [old] * (len(lines) - 2) + [new] * 2
-    for line in lines:
-        for name in line.split()[2:]:
-            # What a killed save leaves is hidden, and says what it is.
-            assert name == "x" or (name.startswith(".x.") and name.endswith(PARTIAL_SUFFIX))
-    target = FakeHost((("ram", 1 << 20),), run_state="inmigrate")
-    controller(target).incoming(f"file:{tmp_path}/x", blocking=True)
-    assert (target.blocks[0].array == 7).all()
