@@ -30,8 +30,21 @@ def pyemu_devices() -> Iterator[DeviceType]:
 
 @hookimpl
 def pyemu_channels() -> Iterator[Channel]:
+    migration = "pyemu.migration"
     yield Channel(
-        name="file", scheme="file", factory="pyemu.migration.channels:FileChannel", help="file:PATH[,offset=N]"
+        name="file",
+        factory=f"{migration}.channels:FileChannel",
+        transport="file",
+        help="file:PATH[,offset=N], also file:/dev/fdset/N",
+    )
+    yield Channel(
+        name="tcp",
+        factory=f"{migration}.tcp:TCPChannel",
+        transport="socket:inet",
+        help="tcp:HOST:PORT[,to=PORT][,ipv4=on|off][,ipv6=on|off]",
+    )
+    yield Channel(
+        name="unix", factory=f"{migration}.sockets:UnixChannel", transport="socket:unix", help="unix:PATH, a socket"
     )
 
 

@@ -15,28 +15,35 @@ from .backend import (
     PageSource,
     SaveContext,
 )
-from .channel import ChannelType, InputChannel, OutputChannel
+from .channel import ChannelContext, ChannelType, InputChannel, Listener, OutputChannel
 from .compression import CompressionMethod, Compressor, Decompressor, find_compression, inflated
 from .configuration import Configuration
-from .control import Cancelled
+from .connection import Connection, StreamInput, StreamOutput
 from .controller import MigrationController
 from .description import find_description, read_description, read_header
+from .descriptors import Descriptors
 from .faults import load_fault, read_fault, truncated, write_fault
 from .framing import StreamReader, StreamWriter
 from .host import DeviceSection, MigrationHost
+from .interrupt import Cancelled, Interrupt
 from .pages import PageCount, Runs
 from .parameters import Parameter
 from .statistics import Progress, Statistics
 
 __all__ = [
     "Cancelled",
+    "ChannelContext",
     "ChannelType",
     "CompressionMethod",
     "Compressor",
     "Configuration",
+    "Connection",
+    "Descriptors",
     "Decompressor",
     "DeviceSection",
     "InputChannel",
+    "Interrupt",
+    "Listener",
     "LoadContext",
     "MigrationBackend",
     "MigrationController",
@@ -52,6 +59,8 @@ __all__ = [
     "SaveContext",
     "Statistics",
     "StreamReader",
+    "StreamInput",
+    "StreamOutput",
     "StreamWriter",
     "find_compression",
     "find_description",

@@ -189,6 +189,10 @@ class MigrationBackend(ABC):
     def check_start(self, enabled: frozenset[str], parameters: Mapping[str, Any]) -> None:
         """Refuses to start with these capabilities and parameters."""
 
+    def connections(self, layout: MigrationBackend, parameters: Mapping[str, Any]) -> int:
+        """Connections that it makes, or waits for, besides the main one (:meth:`OutputChannel.open_more`)."""
+        return 0
+
     #: Layouts only: every page has one place in the file, so pages may be written in any order.
     fixed_places = False
 

@@ -8,19 +8,41 @@ do, and say it in attributes, so that layouts and carriers of pages can refuse w
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ..errors import MigrationError, PluginError
+from ..errors import MigrationError
+from .descriptors import Descriptors
+from .interrupt import Interrupt
 
 Buffer = bytes | bytearray | memoryview
 
+_NO_MORE = "Migration requires multi-channel URIs (e.g. tcp)"
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelContext:
+    """What a channel is opened with.
+
+    Attributes:
+        interrupt: whatever may take long waits with it, for the whole life of the channel.
+        descriptors: those that were given to the machine, by name and in sets.
+        further: connections that the migration makes besides the main one. When there are any, those that
+            come in have to be told apart.
+    """
+
+    interrupt: Interrupt
+    descriptors: Descriptors
+    further: int = 0
+
 
 class OutputChannel(ABC):
-    """The writing end of one migration.
+    """The writing end of one migration. One thread writes; :meth:`abort` may come from another.
 
     Attributes:
         seekable: :meth:`seek`, :meth:`fileno` and :meth:`open_again` work.
-        multiple: further connections to the same destination can be made.
+        multiple: :meth:`open_more` works.
     """
 
     seekable: bool = False
@@ -43,6 +65,22 @@ class OutputChannel(ABC):
     def abort(self) -> None:
         """Closes and leaves nothing behind that looks like a migration. Legal at any time; never raises."""
 
+    def writev(self, buffers: Sequence[Buffer]) -> None:
+        """Writes all of *buffers*, one behind the other, as :meth:`write` does."""
+        for buffer in buffers:
+            self.write(buffer)
+
+    def open_more(self) -> OutputChannel:
+        """Makes a further connection to the same destination; waits until it is made.
+
+        Its user commits or aborts it; the end of the main channel ends it as well.
+        """
+        raise MigrationError(_NO_MORE)
+
+    def reply(self) -> InputChannel | None:
+        """The way back from the destination; None where bytes go one way only. Closed with this channel."""
+        return None
+
     def seek(self, position: int) -> None:
         """Moves the place of the next byte."""
         raise MigrationError("Migration requires seekable transport (e.g. file)")
@@ -57,7 +95,7 @@ class OutputChannel(ABC):
 
 
 class InputChannel(ABC):
-    """The reading end of one migration; attributes as in :class:`OutputChannel`."""
+    """The reading end of one migration; attributes as in :class:`OutputChannel`, :meth:`more` being its mirror."""
 
     seekable: bool = False
     multiple: bool = False
@@ -78,7 +116,23 @@ class InputChannel(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Closes. Legal at any time; never raises."""
+        """Closes, with all connections that came through :meth:`more`. Legal at any time, from any thread, whose
+        reading ends with a :class:`~pyemu.errors.MigrationError`; never raises."""
+
+    def finish(self) -> None:
+        """The stream was read to its end and is good.
+
+        Raises:
+            MigrationError: what carried it says that it is not: the command that produced it failed.
+        """
+
+    def more(self) -> InputChannel:
+        """The next further connection that the source makes; waits for it. They come in any order."""
+        raise MigrationError(_NO_MORE)
+
+    def reply(self) -> OutputChannel | None:
+        """The way back to the source; None where bytes go one way only. Closed with this channel."""
+        return None
 
     def seek(self, position: int) -> None:
         """Moves the place of the next byte."""
@@ -93,28 +147,76 @@ class InputChannel(ABC):
         raise MigrationError("Migration requires seekable transport (e.g. file)")
 
 
+class Listener(ABC):
+    """Waits for a source to connect."""
+
+    @property
+    def addresses(self) -> Sequence[Mapping[str, Any]]:
+        """Where it listens, as control protocols write it; empty where nobody connects."""
+        return ()
+
+    @abstractmethod
+    def accept(self) -> InputChannel:
+        """Waits for the source's main connection. The listener lives until it is closed or that channel is."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stops listening. Legal at any time, from any thread, whose :meth:`accept` ends; never raises."""
+
+
+class _Opened(Listener):
+    """Of channels that are there at once."""
+
+    def __init__(self, channel: InputChannel) -> None:
+        self._channel = channel
+
+    def accept(self) -> InputChannel:
+        return self._channel
+
+    def close(self) -> None:
+        self._channel.close()
+
+
 class ChannelType(ABC):
     """Makes channels of one URI scheme.
 
     Attributes:
         seekable: its channels are; known before one is opened, so a migration can be refused early.
         multiple: its channels are.
+        connects: opening an output waits for somebody else, so it is not for the thread that gave the command.
     """
 
     seekable: bool = False
     multiple: bool = False
+    connects: bool = False
 
     @abstractmethod
-    def check(self, address: str) -> None:
-        """Raises :class:`~pyemu.errors.MigrationError` if the part behind ``scheme:`` is malformed."""
+    def parse(self, text: str) -> Any:
+        """Reads the part behind ``scheme:``. What it returns is handed to the methods below.
+
+        Raises:
+            MigrationError: *text* is malformed.
+        """
+
+    def parse_object(self, address: Mapping[str, Any]) -> Any:
+        """Reads the address object of a control protocol's channel list.
+
+        Raises:
+            MigrationError: a member is missing, unknown or of another type.
+        """
+        raise MigrationError(f"{type(self).__name__} has no address objects")
 
     @abstractmethod
-    def open_output(self, address: str) -> OutputChannel:
+    def open_output(self, address: Any, context: ChannelContext) -> OutputChannel:
         """Begins a migration to *address*."""
 
-    @abstractmethod
-    def open_input(self, address: str) -> InputChannel:
-        """Receives a migration from *address*."""
+    def open_input(self, address: Any, context: ChannelContext) -> InputChannel:
+        """Receives a migration from *address*, where nobody has to connect."""
+        raise MigrationError(f"{type(self).__name__} has no input")
+
+    def listen(self, address: Any, context: ChannelContext) -> Listener:
+        """Gets ready to receive a migration at *address*. Does not wait for anybody."""
+        return _Opened(self.open_input(address, context))
 
 
 class PluginSource(Protocol):
@@ -127,24 +229,3 @@ class PluginSource(Protocol):
     def get(self, kind: str, name: str) -> Any: ...
 
     def resolve(self, record: Any) -> Any: ...
-
-
-def parse_uri(uri: str, plugins: PluginSource) -> tuple[ChannelType, str]:
-    """The channel type of a migration URI and the address behind the scheme.
-
-    Raises:
-        MigrationError: no plugin provides the scheme, or the address is malformed.
-    """
-    scheme, colon, address = uri.partition(":")
-    record = next((r for r in plugins.channels().values() if colon and (r.scheme or r.name) == scheme), None)
-    if record is None:
-        known = ", ".join(sorted(r.scheme or r.name for r in plugins.channels().values())) or "none"
-        raise MigrationError(
-            f"unknown migration protocol: {uri} (known: {known})", desc=f"unknown migration protocol: {uri}"
-        )
-    try:
-        channel: ChannelType = plugins.resolve(record)()
-    except PluginError as error:
-        raise MigrationError(str(error)) from error
-    channel.check(address)
-    return channel, address

@@ -15,13 +15,16 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from ..device.properties import parse_size
 from ..errors import MigrationError
-from .channel import Buffer, ChannelType, InputChannel, OutputChannel
+from .channel import Buffer, ChannelContext, ChannelType, InputChannel, OutputChannel
 from .disk import create_partial, remove_dead, sync_directory, write_at
 from .faults import read_fault, write_fault
+from .uri import Members
 from .wire import MAGIC
 
 
@@ -30,16 +33,32 @@ class FileChannel(ChannelType):
 
     seekable = True
 
-    def check(self, address: str) -> None:
-        split_address(address)
+    def parse(self, text: str) -> FileAddress:
+        return FileAddress(*split_address(text))
 
-    def open_output(self, address: str) -> FileOutput:
-        path, offset = split_address(address)
-        return FileOutput(path, offset)
+    def parse_object(self, address: Mapping[str, Any]) -> FileAddress:
+        members = Members(address)
+        path, offset = members.text("filename"), members.number("offset", 0)
+        members.end()
+        if not path:
+            raise MigrationError("file URI has no usable path: ''", desc="Could not create '': No such file or directory")
+        if not 0 <= offset < 1 << 63:
+            raise MigrationError(f"file URI has bad offset {offset}: {os.strerror(errno.ERANGE)}")
+        return FileAddress(path, offset or None)
 
-    def open_input(self, address: str) -> FileInput:
-        path, offset = split_address(address)
-        return FileInput(path, offset or 0)
+    def open_output(self, address: FileAddress, context: ChannelContext) -> FileOutput:
+        return FileOutput(address.path, address.offset)
+
+    def open_input(self, address: FileAddress, context: ChannelContext) -> FileInput:
+        return FileInput(address.path, address.offset or 0)
+
+
+@dataclass(frozen=True, slots=True)
+class FileAddress:
+    """A path, and where in it the stream begins; None replaces the file as a whole."""
+
+    path: str
+    offset: int | None = None
 
 
 def split_address(address: str) -> tuple[str, int | None]:

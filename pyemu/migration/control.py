@@ -10,11 +10,8 @@ from typing import Any
 from ..errors import MigrationError
 from ..memory import DirtySource
 from .host import MigrationHost
+from .interrupt import Cancelled, Interrupt
 from .status import StatusBoard
-
-
-class Cancelled(MigrationError):
-    """The migration was cancelled."""
 
 
 class OutgoingControl:
@@ -23,6 +20,7 @@ class OutgoingControl:
     Args:
         host: whose processor is throttled.
         board: where statuses and events go.
+        interrupt: what all waiting for this migration is done with.
         capabilities: that are on; they cannot change while the migration runs.
         parameter: the present value of a parameter.
         dirty_source: the dirty source to use; called when the guest is first seen running.
@@ -32,6 +30,7 @@ class OutgoingControl:
         self,
         host: MigrationHost,
         board: StatusBoard,
+        interrupt: Interrupt,
         capabilities: frozenset[str],
         parameter: Callable[[str], Any],
         dirty_source: Callable[[], DirtySource],
@@ -41,10 +40,9 @@ class OutgoingControl:
         self.dirty_source = dirty_source
         self._host = host
         self._board = board
-        self._stop = threading.Event()
         self._continue = threading.Event()
         self._committed = False
-        self._failure: MigrationError | None = None
+        self.interrupt = interrupt
         self._interrupts: list[Callable[[], object]] = []
 
     # -- for those who steer ----------------------------------------------------------------------
@@ -56,21 +54,18 @@ class OutgoingControl:
                 return
             if self._board.status != "cancelling":
                 self._board.note("cancelling")
-            interrupts = list(self._interrupts)
-        self._end(interrupts)
+        self._end(Cancelled("the migration was cancelled"))
         self._board.announce()
 
     def fail(self, error: MigrationError) -> None:
         """Ends the migration with *error*, from another thread than its own; the first one counts."""
-        with self._board.lock:
-            if self._failure is None:
-                self._failure = error
-            interrupts = list(self._interrupts)
-        self._end(interrupts)
+        self._end(error)
 
-    def _end(self, interrupts: list[Callable[[], object]]) -> None:
-        self._stop.set()
+    def _end(self, reason: MigrationError) -> None:
+        self.interrupt.set(reason)
         self._continue.set()
+        with self._board.lock:
+            interrupts = list(self._interrupts)
         for interrupt in interrupts:
             interrupt()
 
@@ -94,22 +89,17 @@ class OutgoingControl:
         """
         with self._board.lock:
             self._interrupts.append(function)
-            ended = self._stop.is_set()
+            ended = self.interrupt.is_set
         if ended:
             function()
 
     def check(self) -> None:
         """Raises when the migration was cancelled or has failed elsewhere."""
-        if not self._stop.is_set():
-            return
-        if self._failure is not None and self._board.status != "cancelling":
-            raise self._failure
-        raise Cancelled("the migration was cancelled")
+        self.interrupt.check()
 
     def pause(self, seconds: float) -> None:
         """Sleeps, or raises at once when the migration is to end early."""
-        self._stop.wait(seconds)
-        self.check()
+        self.interrupt.sleep(seconds)
 
     def enter(self, status: str) -> None:
         """Changes the status, unless the migration is being cancelled."""

@@ -7,31 +7,32 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from ..errors import MigrationError, PyemuError
 from ..memory import DirtySource, select_dirty_source
 from .backend import MigrationBackend
-from .capabilities import Backends
-from .channel import ChannelType, OutputChannel, PluginSource, parse_uri
+from .channel import ChannelContext, ChannelType, Listener, OutputChannel, PluginSource
 from .channels import FileChannel, FileOutput
 from .configuration import Configuration
-from .control import Cancelled, OutgoingControl
+from .control import OutgoingControl
+from .descriptors import Descriptors
 from .host import MigrationHost
 from .incoming import Incoming, IncomingRequest
+from .interrupt import Cancelled, Interrupt
 from .outgoing import Outgoing, OutgoingRequest
-from .parameters import Parameters
 from .sections import settled
+from .settings import MigrationSettings
 from .statistics import ProgressCallback, Statistics
 from .status import StatusBoard
-from .uri import address_of
+from .uri import find_destination
 
 #: Passes after which a save that lets the guest run on stops waiting for the guest to calm down.
 MAXIMUM_PASSES = 30
 
 
-class MigrationController:
+class MigrationController(MigrationSettings):
     """Migration of one machine, in the words of QEMU's control protocol.
 
     All methods may be called from any thread. An outgoing or incoming migration runs in a thread of
@@ -43,78 +44,22 @@ class MigrationController:
     """
 
     def __init__(self, host: MigrationHost, plugins: PluginSource) -> None:
-        self._host = host
-        self._plugins = plugins
-        self._backends = Backends(plugins)
-        self._enabled: frozenset[str] = frozenset()
-        self._parameters_store: Parameters | None = None
         self._board = StatusBoard(self._emit)
-        self._lock = self._board.lock
+        super().__init__(plugins, self._board.lock)
+        self._host = host
         self._outgoing = True
         self._error: BaseException | None = None
         self._thread: threading.Thread | None = None
         self._statistics = Statistics()
         self._started = 0.0
         self._control: OutgoingControl | None = None
+        self._interrupt = Interrupt()
+        self._listener: Listener | None = None
         self._incoming_started = False
+        #: What ``getfd`` and ``add-fd`` brought, for ``fd:NAME`` and ``file:/dev/fdset/N``.
+        self.descriptors = Descriptors()
         self._dirty_source: DirtySource | None = None
         self._tracked_by = "none"
-
-    # -- capabilities and parameters --------------------------------------------------------------
-
-    @property
-    def capabilities(self) -> dict[str, bool]:
-        """Every capability that can be switched on here, and whether it is."""
-        return {name: name in self._enabled for name in self._backends.served()}
-
-    def set_capabilities(self, changes: Mapping[str, bool]) -> None:
-        """Switches capabilities, all or none.
-
-        Raises:
-            MigrationError: an unknown name, a combination that is refused, or a migration is under way.
-        """
-        with self._lock:
-            self._refuse_while_active()
-            self._enabled = self._backends.check(self._enabled, changes)
-
-    @property
-    def _parameters(self) -> Parameters:
-        if self._parameters_store is None:
-            self._parameters_store = self._backends.parameters()
-        return self._parameters_store
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """Values of all parameters."""
-        with self._lock:
-            return self._parameters.as_dict()
-
-    def set_parameters(self, changes: Mapping[str, Any]) -> None:
-        """Changes parameters, all or none; bandwidth and downtime limits take effect at once.
-
-        Raises:
-            MigrationError: an unknown name or a value that is refused.
-        """
-        with self._lock:
-            self._parameters.set(changes)
-
-    @contextlib.contextmanager
-    def configured(self, capabilities: Mapping[str, bool], parameters: Mapping[str, Any]) -> Iterator[None]:
-        """Sets capabilities and parameters for the length of a ``with`` block."""
-        with self._lock:
-            enabled, values = self._enabled, self._parameters.as_dict()
-            self.set_capabilities(capabilities)
-            try:
-                self.set_parameters(parameters)
-            except BaseException:
-                self._enabled = enabled
-                raise
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._enabled = enabled
-                self._parameters.set(values)
 
     # -- status -----------------------------------------------------------------------------------
 
@@ -155,7 +100,10 @@ class MigrationController:
             elif self._error is not None:
                 error = f"{type(self._error).__name__}: {self._error}"
             if not self._outgoing:
-                return {"status": self.status, **({} if error is None else {"error-desc": error})}
+                answer: dict[str, Any] = {"status": self.status}
+                if self._listener is not None and self._listener.addresses:
+                    answer["socket-address"] = [dict(address) for address in self._listener.addresses]
+                return answer if error is None else {**answer, "error-desc": error}
             now_ms = round((time.monotonic() - self._started) * 1000)
             return self._statistics.as_dict(self.status, error, now_ms)
 
@@ -197,8 +145,12 @@ class MigrationController:
         Raises:
             MigrationError: it cannot begin; with *blocking* also: it failed.
         """
-        channel, address = parse_uri(address_of(uri), self._plugins)
-        self._begin_outgoing(channel, lambda: channel.open_output(address), blocking, resume_after, progress)
+        found = find_destination(uri, self._plugins)
+
+        def open_output(context: ChannelContext) -> OutputChannel:
+            return found.channel.open_output(found.address, context)
+
+        self._begin_outgoing(found.channel, open_output, blocking, resume_after, progress)
 
     def migrate_file(
         self,
@@ -209,12 +161,12 @@ class MigrationController:
     ) -> None:
         """Saves to a file, blocking; as :meth:`migrate`, but any path can be named."""
         name = os.fspath(path)
-        self._begin_outgoing(FileChannel(), lambda: FileOutput(name, None), True, resume_after, progress)
+        self._begin_outgoing(FileChannel(), lambda context: FileOutput(name, None), True, resume_after, progress)
 
     def _begin_outgoing(
         self,
         channel_type: ChannelType,
-        open_channel: Callable[[], OutputChannel],
+        open_channel: Callable[[ChannelContext], OutputChannel],
         blocking: bool,
         resume_after: bool,
         progress: ProgressCallback | None,
@@ -229,9 +181,11 @@ class MigrationController:
                 raise MigrationError("Can't migrate the vm that was paused due to previous migration")
             self._outgoing = True
             self._error = None
-            self._control = OutgoingControl(
-                self._host, self._board, self._enabled, lambda name: self._parameters[name], self._use_source
+            self._interrupt = Interrupt()
+            control = OutgoingControl(
+                self._host, self._board, self._interrupt, self._enabled, lambda n: self._parameters[n], self._use_source
             )
+            self._control = control
             self._statistics = Statistics()
             self._tracked_by = "none"
             self._started = time.monotonic()
@@ -239,26 +193,38 @@ class MigrationController:
             self._board.note("setup")
             configuration = self._configuration()
             parameters = self._parameters.as_dict()
+            context = self._channel_context(backends)
         self._board.announce()
-        try:
-            channel = open_channel()
-        except BaseException as error:
-            self._fail(error)
-            raise
-        request = OutgoingRequest(
-            channel=channel,
-            backends=backends,
-            configuration=configuration,
-            parameters=parameters,
-            resume_after=resume_after,
-            maximum_passes=MAXIMUM_PASSES if resume_after else 0,
-            progress=progress,
-        )
-        task = Outgoing(self._host, request, self._control, self._statistics)
+
+        def run(channel: OutputChannel) -> None:
+            request = OutgoingRequest(
+                channel=channel,
+                backends=backends,
+                configuration=configuration,
+                parameters=parameters,
+                resume_after=resume_after,
+                maximum_passes=MAXIMUM_PASSES if resume_after else 0,
+                progress=progress,
+            )
+            Outgoing(self._host, request, control, self._statistics).run()
+
         if blocking:
-            self._run(task.run)
+            self._run(lambda: run(open_channel(context)))
+        elif channel_type.connects:
+            self._spawn("migration", lambda: run(open_channel(context)))
         else:
-            self._spawn("migration", task.run)
+            try:
+                channel = open_channel(context)
+            except BaseException as error:
+                self._fail(error)
+                raise
+            self._spawn("migration", lambda: run(channel))
+
+    def _channel_context(self, backends: list[MigrationBackend]) -> ChannelContext:
+        """For one migration: whatever waits on its behalf ends with it."""
+        parameters = self._parameters.as_dict()
+        further = max(backend.connections(backends[0], parameters) for backend in backends)
+        return ChannelContext(self._interrupt, self.descriptors, further)
 
     def _select(self, channel_type: ChannelType) -> list[MigrationBackend]:
         backends = self._backends.active(self._enabled)
@@ -297,8 +263,8 @@ class MigrationController:
 
     def _fail(self, error: BaseException) -> None:
         with self._lock:
-            cancelled = isinstance(error, Cancelled)
-            if not cancelled:
+            cancelled = isinstance(error, Cancelled) or self.status == "cancelling"
+            if not isinstance(error, Cancelled):
                 self._error = error
         self._board.set("cancelled" if cancelled else "failed")
 
@@ -323,11 +289,13 @@ class MigrationController:
         return source
 
     def close(self) -> None:
-        """Cancels and waits for the thread; for the machine's end."""
+        """Cancels what is under way in either direction and waits for its thread; for the machine's end."""
         self.cancel()
+        self._interrupt.set(Cancelled("the machine ended"))
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join()
+        self.descriptors.close()
 
     # -- incoming ---------------------------------------------------------------------------------
 
@@ -350,19 +318,38 @@ class MigrationController:
         Raises:
             MigrationError: it cannot begin; with *blocking* also: it failed.
         """
-        channel_type, address = parse_uri(address_of(uri), self._plugins)
+        found = find_destination(uri, self._plugins)
         with self._lock:
             self._refuse_while_active()
             if self._host.run_state != "inmigrate":
                 raise MigrationError("'-incoming' was not specified on the command line")
             if self._incoming_started:
                 raise MigrationError("The incoming migration has already been started")
-            backends = self._select(channel_type)
+            backends = self._select(found.channel)
             self._outgoing = False
             self._error = None
             self._thread = None
-            channel = channel_type.open_input(address)
+            self._interrupt = Interrupt()
+            listener = found.channel.listen(found.address, self._channel_context(backends))
             self._incoming_started = True
+            self._listener = listener
+            self._board.note("setup")
+        self._board.announce()
+
+        def load() -> None:
+            self._load(listener, backends, autostart, exit_on_error)
+
+        if blocking:
+            self._run(load)
+        else:
+            self._spawn("migration-incoming", load)
+
+    def _load(
+        self, listener: Listener, backends: list[MigrationBackend], autostart: bool, exit_on_error: bool
+    ) -> None:
+        host = self._host
+        try:
+            channel = listener.accept()
             request = IncomingRequest(
                 channel=channel,
                 backends=backends,
@@ -370,26 +357,16 @@ class MigrationController:
                 named=self._backends.in_configuration(),
                 parameters=self._parameters.as_dict(),
             )
-            self._board.note("setup")
-        self._board.announce()
-
-        def load() -> None:
-            self._load(request, autostart, exit_on_error)
-
-        if blocking:
-            self._run(load)
-        else:
-            self._spawn("migration-incoming", load)
-
-    def _load(self, request: IncomingRequest, autostart: bool, exit_on_error: bool) -> None:
-        self._board.set("active")
-        host = self._host
-        try:
+            self._listener = None
+            self._board.set("active")
             saved = Incoming(host, request).run()
         except MigrationError as error:
-            if exit_on_error:
+            if exit_on_error and not isinstance(error, Cancelled):
                 host.incoming_failed(error)
             raise
+        finally:
+            self._listener = None
+            listener.close()
 
         def settle() -> None:
             if saved == "running" and autostart:

@@ -90,6 +90,7 @@ class Incoming:
             pass
         self._source.finish()
         read_tail(self._stream)
+        request.channel.finish()
         host.call(host.ram_changed)
         return self._table.global_state.name if self._table.has_global_state else "running"
 

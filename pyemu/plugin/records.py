@@ -96,11 +96,14 @@ class Channel(Record):
     """A carrier of migration bytes. The factory is a :class:`~pyemu.migration.ChannelType` class.
 
     Args:
-        scheme: the word before the colon of a migration URI.
+        scheme: the word before the colon of a migration URI; the record's name when empty.
+        transport: its name in the address objects of channel lists: ``transport``, or ``socket:`` and the
+            socket's ``type``. Empty for a channel that only a URI can name.
     """
 
     kind: ClassVar[str] = "channel"
     scheme: str = ""
+    transport: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

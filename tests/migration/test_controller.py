@@ -232,10 +232,10 @@ def test_channel_lists_name_files(controller, tmp_path):
 
 def test_seekable_channels_are_asked_for(plugins):
     class Pipe(ChannelType):
-        def check(self, address):
-            pass
+        def parse(self, text):
+            return text
 
-        def open_output(self, address):
+        def open_output(self, address, context):
             raise AssertionError("opened")
 
         open_input = open_output

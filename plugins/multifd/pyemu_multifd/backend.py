@@ -55,6 +55,9 @@ class MultifdBackend(MigrationBackend):
         if not layout.fixed_places and not channel.multiple:
             raise MigrationError("Migration requires multi-channel URIs (e.g. tcp)")
 
+    def connections(self, layout: MigrationBackend, parameters: Mapping[str, Any]) -> int:
+        return 0 if layout.fixed_places else int(parameters["multifd-channels"])
+
     def check_start(self, enabled: frozenset[str], parameters: Mapping[str, Any]) -> None:
         if parameters["multifd-compression"] != "none":
             raise MigrationError(f"multifd-compression {parameters['multifd-compression']} is not supported for files")
