@@ -36,6 +36,11 @@ class TestParallel(DeviceConformance):
     device_class = ParallelPort
 
 
+class TestParallelECP(DeviceConformance):
+    device_class = ParallelPort
+    properties = {"mode": "ecp+epp"}
+
+
 class TestFloppy(DeviceConformance):
     device_class = FloppyController
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pyemu import ConfigError, PCIBus
 from pyemu.chips import pc
+from pyemu.chips.smbus import SMBus, memory_modules
 from pyemu.device import PCIConfigPorts
 
 from .ac97 import ViaAudio
@@ -110,4 +111,9 @@ def _add_functions(machine: Machine, pci: PCIBus, core: pc.Core, model: Model, r
                 machine.add_device(channel, core.isa)
         elif isinstance(function, ViaPower):
             function.power_off = machine.request_shutdown
+            smbus = SMBus()
+            machine.add_bus(smbus)
+            for eeprom in memory_modules(machine.memory_size):
+                machine.add_device(eeprom, smbus)
+            function.smbus.bus = smbus
     return functions

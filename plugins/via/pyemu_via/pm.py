@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""PCI function 4: power management block, SMBus host, APM ports.
+"""PCI function 4: power management block, SMBus host, hardware monitor, APM ports.
 
 Its port blocks are not placed by base registers but by registers of its own, each with an enable
 bit elsewhere; they follow at once.
@@ -10,23 +10,27 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from pyemu import PortioList, Timer, vmstate
+from pyemu import IRQOut, PortioList, Timer, vmstate
 from pyemu.chips.superio import LOWEST_BASE, legal_irq
-from pyemu.device import VMState, pci_state
+from pyemu.device import Register, RegisterBlock, RegisterTable, VMState, block_field, pci_state, touches
 from pyemu.device.properties import Property
 
 from .functions import REG_STATUS, STATUS_W1C, ViaFunction
-from .registers import Block, touches
+from .monitor import MONITOR, HardwareMonitor
+from .smbus import SMBUS, SMBusHost
 
 REG_CONTROL, REG_SCI, REG_PM_BASE, REG_SMBUS_BASE, REG_SMBUS_CONTROL = 0x41, 0x42, 0x48, 0x90, 0xD2
+REG_MONITOR_BASE, REG_MONITOR_CONTROL = 0x70, 0x74
 REG_CLASS, REG_CLASS_WRITE = 0x09, 0x61
-PM_DECODES, PM_TIMER_32_BITS, SMBUS_DECODES = 0x80, 0x08, 0x01
+PM_DECODES, PM_TIMER_32_BITS, SMBUS_DECODES, MONITOR_DECODES = 0x80, 0x08, 0x01, 0x01
 PM_BASE_MASK, SMBUS_BASE_MASK, MONITOR_BASE_MASK = 0xFF80, 0xFFF0, 0xFF80
+#: The one choice of register D2's interrupt select that is a line and not a system management interrupt.
+SMBUS_SELECT, SMBUS_SELECT_LINE, SMBUS_LINE = 0x0E, 0x08, 9
 
 PM1_STATUS, PM1_ENABLE, PM1_CONTROL, PM_TIMER = 0x00, 0x02, 0x04, 0x08
 PM_GLOBAL_STATUS, PM_GLOBAL_ENABLE, PM_GLOBAL_CONTROL, PM_SMI_COMMAND = 0x28, 0x2A, 0x2C, 0x2F
 PM1_EVENTS = 0x0721  # timer, global, power button, sleep button, RTC
-PM1_TIMER = 0x0001
+PM1_TIMER, PM1_POWER_BUTTON = 0x0001, 0x0100
 PM1_SCI = 0x0001
 PM1_SLEEP, PM1_SLEEP_TYPE, SOFT_OFF = 0x2000, 0x1C00, 0x0800
 TIMER_HZ = 3579545
@@ -34,14 +38,28 @@ NS = 1_000_000_000
 #: Written to the SMI command port these switch ACPI on and off; real firmware's SMI handler obeys them.
 ACPI_ON, ACPI_OFF = 0xF1, 0xF0
 
-SMB_STATUS, SMB_CONTROL, SMB_BLOCK_DATA = 0x0, 0x2, 0x7
-SMB_START, SMB_DEVICE_ERROR = 0x40, 0x04
-SMB_BLOCK = 32
 APM_BASE = 0xB2
+
+PM = RegisterTable(
+    (
+        Register(PM1_STATUS, "PM1 status", 0, 0, size=2, clear=0x8F31, effect="0 timer, 5 global, 8 power button, 15 wake"),
+        Register(PM1_ENABLE, "PM1 enable", 0, PM1_EVENTS, size=2, effect="which events are an SCI"),
+        Register(PM1_CONTROL, "PM1 control", 0, PM1_SLEEP_TYPE | 0x0003, size=2, effect="0 SCI on, 12-10 sleep type, 13 sleep"),
+        Register(PM_TIMER, "PM timer", 0, 0, size=4, effect="counts at 3.579545 MHz, 24 or 32 bits"),
+        Register(PM_GLOBAL_STATUS, "global status", 0, 0, size=2, clear=0xFFFF),
+        Register(PM_GLOBAL_ENABLE, "global enable", size=2),
+        Register(PM_GLOBAL_CONTROL, "global control", size=2),
+        Register(PM_SMI_COMMAND, "SMI command", effect="F1 switches ACPI on, F0 off"),
+    ),
+    name="power management", size=128, attribute="pm",
+)  # fmt: skip
+APM = RegisterTable(
+    (Register(0, "APM command", effect="as the SMI command"), Register(1, "APM status")), name="APM", size=2, attribute="apm"
+)
 
 
 class ViaPower(ViaFunction):
-    """Power management and SMBus.
+    """Power management, SMBus and hardware monitor.
 
     Attributes:
         power_off: called when the guest enters soft-off; set by the board.
@@ -49,52 +67,56 @@ class ViaPower(ViaFunction):
 
     type_name = "via-pm"
     class_code = 0x068000
-    properties = (*ViaFunction.properties, Property("device-id", "int", 0x3057, "device id register", 0, 0xFFFF))
+    properties = (
+        *ViaFunction.properties,
+        Property("device-id", "int", 0x3057, "device id register", 0, 0xFFFF),
+        *(Property(f"temperature{n}", "int", t, "degrees Celsius", -40, 125) for n, t in ((1, 45), (2, 35), (3, 30))),
+        *(Property(f"fan{n}", "int", 3000, "revolutions a minute", 0, 100_000) for n in (1, 2)),
+    )
+    config_registers = (
+        Register(REG_STATUS, "status", 0x0280, 0, size=2, clear=STATUS_W1C),
+        Register(0x40, "general configuration", 0x20),
+        Register(REG_CONTROL, "general control", effect="bit 7 shows the power management block, bit 3 widens its timer"),
+        Register(REG_SCI, "SCI line", 0x50, effect="3-0: the ISA line of the SCI"),
+        Register(REG_PM_BASE, "power management base", 1, PM_BASE_MASK, size=4, effect="moves the block at once"),
+        Register(REG_CLASS_WRITE, "class code write path", size=3, effect="changes the class code"),
+        Register(REG_MONITOR_BASE, "monitor base", 1, MONITOR_BASE_MASK, size=4, effect="moves the hardware monitor"),
+        Register(REG_MONITOR_CONTROL, "monitor control", effect="bit 0 shows the hardware monitor"),
+        Register(REG_SMBUS_BASE, "SMBus base", 1, SMBUS_BASE_MASK, size=4, effect="moves the SMBus host at once"),
+        Register(REG_SMBUS_CONTROL, "SMBus control", 0, 0x0F, effect="bit 0 shows the SMBus host, 3-1 choose its interrupt"),
+    )
+    register_tables = (PM, SMBUS, MONITOR, APM)
     volatile: ClassVar[frozenset[str]] = ViaFunction.volatile | frozenset(
-        ("power_off", "pm_ports", "smbus_ports", "apm_ports", "alarm")
+        ("power_off", "pm_ports", "smbus_ports", "monitor_ports", "apm_ports", "alarm", "smbus_irq")
     )
     vmstate: ClassVar[VMState] = pci_state(
         "via-pm",
-        vmstate.buffer("pm.data", 128),
-        vmstate.buffer("smbus.data", 16),
-        vmstate.buffer("apm.data", 2),
-        vmstate.buffer("block", SMB_BLOCK),
-        vmstate.uint8("block_index", limit=SMB_BLOCK - 1),
+        block_field("pm", PM),
+        vmstate.nested("smbus", SMBusHost.vmstate),
+        vmstate.nested("monitor", HardwareMonitor.vmstate),
+        block_field("apm", APM),
         vmstate.uint64("timer_epoch"),
     )
 
     def __init__(self, **properties: Any) -> None:
         super().__init__(**properties)
-        qemu = self.reset_style == "qemu"
-        self.define(REG_STATUS, 2, 0x0280, w1c=STATUS_W1C)
-        self.define(0x40, 1, 0x00 if qemu else 0x20, wmask=0xFF)
-        self.define(REG_SCI, 1, 0x00 if qemu else 0x50, wmask=0xFF)
-        self.define(REG_PM_BASE, 4, 1, wmask=PM_BASE_MASK)
-        self.define(REG_SMBUS_BASE, 4, 1, wmask=SMBUS_BASE_MASK)
-        self.define(0x70, 4, 1, wmask=MONITOR_BASE_MASK)
-        self.define(REG_SMBUS_CONTROL, 1, wmask=0x0F)
+        if self.reset_style == "qemu":
+            self.define(0x40, 1, 0x00, wmask=0xFF)
+            self.define(REG_SCI, 1, 0x00, wmask=0xFF)
         self.power_off: Callable[[], None] | None = None
-        self.block = bytearray(SMB_BLOCK)
-        self.block_index = 0
         self.timer_epoch = 0
         self.alarm: Timer | None = None
-        self.pm, self.smbus, self.apm = Block(128), Block(16), Block(2)
-        self.pm.define(PM1_STATUS, 2, w1c=0x8F31)
-        self.pm.define(PM1_ENABLE, 2, wmask=PM1_EVENTS)
-        self.pm.define(PM1_CONTROL, 2, wmask=PM1_SLEEP_TYPE | 0x0003)
-        self.pm.define(PM_GLOBAL_STATUS, 2, w1c=0xFFFF)
-        self.pm.define(PM_GLOBAL_ENABLE, 2, wmask=0xFFFF)
-        self.pm.define(PM_GLOBAL_CONTROL, 2, wmask=0xFFFF)
-        self.pm.define(PM_SMI_COMMAND, 1, wmask=0xFF)
-        self.smbus.define(SMB_STATUS, 1, w1c=0x1E)
-        self.smbus.define(SMB_CONTROL, 1, wmask=0x3F)
-        for offset in (3, 4, 5, 6, 8, 9):
-            self.smbus.define(offset, 1, wmask=0xFF)
-        self.smbus.define(0xA, 2, wmask=0xFFFF)
-        self.apm.define(0, 2, wmask=0xFFFF)
-        self.pm_ports = PortioList(self, self.pm.table(self._pm_read, self._pm_write), f"{self.type_name} registers")
-        self.smbus_ports = PortioList(self, self.smbus.table(self._smb_read, self._smb_write), f"{self.type_name} smbus")
-        self.apm_ports = PortioList(self, self.apm.table(write=self._apm_write)[:2], f"{self.type_name} apm")
+        self.smbus_irq = IRQOut(f"{self.type_name}.smbus")
+        self.pm, self.apm = RegisterBlock(PM, self), RegisterBlock(APM, self)
+        self.smbus = SMBusHost()
+        temperatures = [getattr(self, f"temperature{n}") for n in (1, 2, 3)]
+        self.monitor = HardwareMonitor(temperatures, [getattr(self, f"fan{n}") for n in (1, 2)])
+        self.pm_ports = PortioList(self, self.pm.ports(self._pm_read, self._pm_write), f"{self.type_name} registers")
+        smbus = self.smbus.registers.ports(self.smbus.read, self._smbus_write)
+        self.smbus_ports = PortioList(self, smbus, f"{self.type_name} smbus")
+        monitor = self.monitor.registers.ports(self.monitor.read, self.monitor.write)
+        self.monitor_ports = PortioList(self, monitor, f"{self.type_name} monitor")
+        self.apm_ports = PortioList(self, self.apm.ports(write=self._apm_write), f"{self.type_name} apm")
 
     # -- life -------------------------------------------------------------------------------------
 
@@ -103,24 +125,25 @@ class ViaPower(ViaFunction):
         self.alarm = self.bus.clock.timer(self._update_sci, "pm timer")
         self.pm_ports.add(self.bus.ports, 0, enabled=False)
         self.smbus_ports.add(self.bus.ports, 0, enabled=False)
+        self.monitor_ports.add(self.bus.ports, 0, enabled=False)
         self.apm_ports.add(self.bus.ports, APM_BASE)
 
     def unrealize(self) -> None:
         if self.alarm is not None:
             self.alarm.cancel()
-            for ports in (self.pm_ports, self.smbus_ports, self.apm_ports):
+            for ports in (self.pm_ports, self.smbus_ports, self.monitor_ports, self.apm_ports):
                 ports.remove()
             self.alarm = None
+        self.smbus_irq.connect(None)
         super().unrealize()
 
     def reset(self) -> None:
-        for registers in (self.pm, self.smbus, self.apm):
-            registers.reset()
-        self.block[:] = bytes(SMB_BLOCK)
-        self.block_index = 0
+        for part in (self.pm, self.smbus, self.monitor, self.apm):
+            part.reset()
         self.timer_epoch = self._ticks() >> self._timer_bits() - 1
         super().reset()
         self._update_sci()
+        self._drive_smbus()
 
     def post_load(self, version: int) -> None:
         # Software may have changed the class code, which the check of the identity does not expect.
@@ -130,6 +153,7 @@ class ViaPower(ViaFunction):
         super().post_load(version)
         self.config[REG_CLASS:end] = loaded
         self._update_sci()
+        self._drive_smbus()
 
     def config_write(self, register: int, size: int, value: int) -> None:
         super().config_write(register, size, value)
@@ -147,10 +171,14 @@ class ViaPower(ViaFunction):
         if self.alarm is None:
             return
         pm = self.config[REG_CONTROL] & PM_DECODES
-        smbus = self.config[REG_SMBUS_CONTROL] & SMBUS_DECODES
+        control = self.config[REG_SMBUS_CONTROL]
+        monitor = self.config[REG_MONITOR_CONTROL] & MONITOR_DECODES
         with self.bus.ports.transaction():
             self._place(self.pm_ports, REG_PM_BASE, PM_BASE_MASK, bool(pm))
-            self._place(self.smbus_ports, REG_SMBUS_BASE, SMBUS_BASE_MASK, bool(smbus))
+            self._place(self.smbus_ports, REG_SMBUS_BASE, SMBUS_BASE_MASK, bool(control & SMBUS_DECODES))
+            self._place(self.monitor_ports, REG_MONITOR_BASE, MONITOR_BASE_MASK, bool(monitor))
+        line = SMBUS_LINE if control & SMBUS_SELECT == SMBUS_SELECT_LINE and not self.hidden else None
+        self.smbus_irq.connect(self.isa.irq_line(line) if self.isa is not None else None)
 
     def _place(self, ports: PortioList, register: int, mask: int, enabled: bool) -> None:
         base = int.from_bytes(self.config[register : register + 2], "little") & mask
@@ -207,6 +235,11 @@ class ViaPower(ViaFunction):
             self._sleep(self.pm.get(PM1_CONTROL, 2) & PM1_SLEEP_TYPE)
         self._update_sci()
 
+    def press_power_button(self) -> None:
+        """An event of the power button, which the guest may have made an interrupt."""
+        self.pm.put(PM1_STATUS, 2, self.pm.get(PM1_STATUS, 2) | PM1_POWER_BUTTON)
+        self._update_sci()
+
     def _sleep(self, type: int) -> None:
         if type == SOFT_OFF and self.power_off is not None:
             self.power_off()
@@ -228,19 +261,9 @@ class ViaPower(ViaFunction):
 
     # -- SMBus ------------------------------------------------------------------------------------
 
-    def _smb_read(self, offset: int, size: int) -> int:
-        if touches(offset, size, SMB_CONTROL):
-            self.block_index = 0
-        if touches(offset, size, SMB_BLOCK_DATA):
-            self.smbus.put(SMB_BLOCK_DATA, 1, self.block[self.block_index])
-            self.block_index = (self.block_index + 1) % SMB_BLOCK
-        return self.smbus.get(offset, size)
-
-    def _smb_write(self, offset: int, size: int, value: int) -> None:
+    def _smbus_write(self, offset: int, size: int, value: int) -> None:
         self.smbus.write(offset, size, value)
-        if touches(offset, size, SMB_BLOCK_DATA):
-            self.block[self.block_index] = value >> 8 * (SMB_BLOCK_DATA - offset) & 0xFF
-            self.block_index = (self.block_index + 1) % SMB_BLOCK
-        if touches(offset, size, SMB_CONTROL) and value >> 8 * (SMB_CONTROL - offset) & SMB_START:
-            # Nothing is on the bus: the address is not acknowledged.
-            self.smbus.put(SMB_STATUS, 1, self.smbus.data[SMB_STATUS] | SMB_DEVICE_ERROR)
+        self._drive_smbus()
+
+    def _drive_smbus(self) -> None:
+        self.smbus_irq.set_level(1 if self.smbus.interrupt else 0)
