@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: MIT
+"""What a save promises about the disk, proved on its system calls: their order, each one failing, each one the last.
+
+A kill alone proves little, for the page cache survives it; the order of the calls is what a power cut would see.
+"""
+
+from __future__ import annotations
+
+import pytest
+from migration import syscalls
+from migration.conftest import KINDS
+
+PROGRAM = "migration.savefaults"
+TARGETS = ("new", "old", "offset", "link")
+FORMATS = [kind for kind in KINDS if "dense" not in kind]
+
+
+@pytest.fixture(scope="session")
+def recorder(tmp_path_factory):
+    return syscalls.compile_recorder(tmp_path_factory.mktemp("recorder"))
+
+
+@pytest.fixture
+def run(recorder, tmp_path):
+    """Has each combination tried; returns how many saves, or calls, each had."""
+
+    def start(mode, kinds, targets, *, pages=40, count=1):
+        jobs = [f"{mode}:{kind}:{target}:{pages}:{count}" for kind in kinds for target in targets]
+        return numbers(syscalls.run(recorder, PROGRAM, tmp_path, *jobs))
+
+    return start
+
+
+def numbers(lines):
+    return [int(line.split()[-1]) for line in lines if not line.startswith("#")]
+
+
+def test_the_order_of_calls_faults_and_kills(recorder, tmp_path):
+    """A few of each, in one process; ``-m durability`` has all of them."""
+    jobs = ["orders:mapped:offset:40:1", "faults:stream:old:40:2", "kills:stream:old:40:2", "kills:mapped:offset:40:25"]
+    calls, faults, *kills = numbers(syscalls.run(recorder, PROGRAM, tmp_path, *jobs))
+    assert calls >= 10 and faults >= 14 and sum(kills) >= 10
+
+
+@pytest.mark.durability
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_data_is_on_the_disk_before_its_name_or_its_magic(run, kind, target):
+    assert run("orders", [kind], [target], pages=4096)[0] >= 7
+
+
+@pytest.mark.durability
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("kind", FORMATS)
+def test_each_fault_is_one_error_and_leaves_the_old_file(run, kind, target):
+    assert run("faults", [kind], [target])[0] >= 28
+
+
+@pytest.mark.durability
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("kind", FORMATS)
+def test_kills_at_each_call_leave_the_old_file_or_the_new_one(run, kind, target):
+    assert run("kills", [kind], [target])[0] >= 21
+
+
+@pytest.mark.durability
+def test_two_hundred_kills_at_random_times(run):
+    """Each combination of format and target is killed 10 times while it writes 32 MiB."""
+    assert sum(run("random", FORMATS, TARGETS, pages=8192, count=10)) == 200
