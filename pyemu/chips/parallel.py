@@ -219,7 +219,7 @@ class ParallelPort(ISAFunction):
 
     @property
     def protocol(self) -> str:
-        """What the port does now: the mode, or within ECP what its control register says (also ``fifo``, ``test``, ``config``)."""
+        """What the port does now: its mode, or within ECP what the control register says (``fifo``, ``test``, ...)."""
         return self.ecp.protocol("epp" in self.mode) if "ecp" in self.mode else self.mode
 
     @property

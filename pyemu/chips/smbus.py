@@ -120,7 +120,8 @@ def modules(memory: int) -> list[int]:
 
     What four modules of powers of two between 8 MiB and 1 GiB cannot make up is left out.
     """
-    left, found = memory // MIB, []
+    left = memory // MIB
+    found: list[int] = []
     while left >= SMALLEST_MODULE and len(found) < SPD_MODULES:
         size = min(1 << left.bit_length() - 1, LARGEST_MODULE)
         found.append(size)

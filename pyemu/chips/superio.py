@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import functools
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -79,6 +79,14 @@ def place(selected: bool, base: int, irq: int, dma: int | None = None, mode: str
     return FunctionLayout(selected, base, legal_irq(irq), dma, mode, refused)
 
 
+_Move = tuple["ISAFunction", FunctionLayout | None, FunctionLayout]
+
+#: A layout of nothing: before the first one is applied.
+NOWHERE: Mapping[str, FunctionLayout] = {}
+#: How many layouts a chip keeps.
+KEPT_LAYOUTS = 256
+
+
 class SuperIO(ISADevice):
     """Base of SuperI/O chips: register file, functions, and the way from one to the other.
 
@@ -95,7 +103,7 @@ class SuperIO(ISADevice):
     table: ClassVar[RegisterTable]
     #: The names :meth:`current_layout` answers for.
     function_names: ClassVar[tuple[str, ...]] = ()
-    volatile = frozenset({"functions", "applied"})
+    volatile = frozenset({"functions", "applied", "_masks", "_layouts", "_moves"})
     vmstate = vmstate.VMState("superio", fields=(vmstate.buffer("registers", 256), vmstate.uint8("index")))
 
     def __init__(self, **properties: Any) -> None:
@@ -103,13 +111,22 @@ class SuperIO(ISADevice):
         self.registers = self.table.reset_values(self.reset_overrides())
         self.index = 0
         self.functions: dict[str, ISAFunction] = {}
-        self.applied: dict[str, FunctionLayout] = {}
+        #: The layout that the functions have now, or :data:`NOWHERE`.
+        self.applied: Mapping[str, FunctionLayout] = NOWHERE
+        self._masks = self.table.masks()
+        # Guests that move functions go back and forth between few layouts: what is computed once is kept.
+        self._layouts: dict[Hashable, Mapping[str, FunctionLayout]] = {}
+        self._moves: dict[tuple[int, int], tuple[_Move, ...]] = {}
 
     # -- what a chip provides ---------------------------------------------------------------------
 
     @abstractmethod
     def current_layout(self) -> dict[str, FunctionLayout]:
         """The layout that the present register contents ask for. Reads, changes nothing."""
+
+    def layout_key(self) -> Hashable:
+        """Whatever the layout depends on, as a key under which it may be kept; None when it must not be."""
+        return None
 
     def reset_overrides(self) -> Mapping[int, int]:
         """Register values that differ from the table's after a reset."""
@@ -132,7 +149,7 @@ class SuperIO(ISADevice):
         function.placed_by = self
         function.set_enabled(False)
         self.functions[name] = function
-        self.applied.pop(name, None)
+        self._forget()
 
     def reset(self) -> None:
         self.registers[:] = self.table.reset_values(self.reset_overrides())
@@ -141,44 +158,79 @@ class SuperIO(ISADevice):
 
     def post_load(self, version: int) -> None:
         # The functions were moved by whatever ran before the load: nothing that was applied counts.
-        self.applied.clear()
+        self._forget()
         self.apply()
 
     # -- registers --------------------------------------------------------------------------------
 
     def store(self, index: int, value: int) -> None:
         """A guest's write of *value* to register *index*."""
-        if self.table.ignores(index):
+        masks = self._masks.get(index)
+        if masks is None:
             self.ignored_write(self.table, index, value)
             return
-        self.registers[index] = self.table.written(self.registers[index], index, value)
-        self.apply()
+        mask, fixed, clear = masks
+        old = self.registers[index]
+        new = old & ~mask & ~fixed & ~(value & clear) | value & mask | fixed
+        if new != old:
+            self.registers[index] = new
+            self.apply()
 
     def register_values(self) -> list[RegisterValue]:
         return self.table.values(self) + super().register_values()
 
     def apply(self) -> None:
         """Brings every attached function to where the registers say, touching only those that differ."""
-        changes = []
-        for name, wanted in self.current_layout().items():
-            function = self.functions.get(name)
-            if function is None:
-                continue
-            if wanted.refused:
-                self.warn_once(f"{name}: {wanted.refused}", "%s: %s", name, wanted.refused)
-            before = self.applied.get(name)
-            if wanted is not before and wanted != before:
-                changes.append((name, function, before, wanted))
-        if not changes:
+        key = self.layout_key()
+        wanted = self._layouts.get(key) if key is not None else None
+        if wanted is None:
+            wanted = self._compute(key)
+        if wanted is self.applied:
             return
+        step = id(self.applied), id(wanted)
+        moves = self._moves.get(step)
+        if moves is None:
+            moves = self._differences(self.applied, wanted)
+            # Layouts that are not kept may share their identity with later ones.
+            if key is not None and any(kept is self.applied for kept in (NOWHERE, *self._layouts.values())):
+                self._moves[step] = moves
+        if len(moves) == 1:
+            _move(*moves[0])
+        elif moves:
+            with self.bus.ports.transaction():
+                for move in moves:
+                    _move(*move)
+        self.applied = wanted
+
+    def _compute(self, key: Hashable) -> Mapping[str, FunctionLayout]:
+        wanted = self.current_layout()
+        for name, layout in wanted.items():
+            if layout.refused and name in self.functions:
+                self.warn_once(f"{name}: {layout.refused}", "%s: %s", name, layout.refused)
+        if key is not None:
+            if len(self._layouts) >= KEPT_LAYOUTS:
+                self._layouts.clear()
+                self._moves.clear()
+            self._layouts[key] = wanted
+        return wanted
+
+    def _differences(
+        self, before: Mapping[str, FunctionLayout], wanted: Mapping[str, FunctionLayout]
+    ) -> tuple[_Move, ...]:
+        moves = [
+            (function, before.get(name), wanted[name])
+            for name in wanted
+            if (function := self.functions.get(name)) is not None and wanted[name] != before.get(name)
+        ]
         # Functions that leave go first: among equals the one shown last answers, and a function
         # that arrives where another leaves must not depend on the order of names.
-        if len(changes) > 1:
-            changes.sort(key=lambda change: change[3].enabled)
-        with self.bus.ports.transaction():
-            for name, function, before, wanted in changes:
-                _move(function, before, wanted)
-                self.applied[name] = wanted
+        return tuple(sorted(moves, key=lambda move: move[2].enabled))
+
+    def _forget(self) -> None:
+        """From now on nothing is known of where the functions are."""
+        self.applied = NOWHERE
+        self._layouts.clear()
+        self._moves.clear()
 
 
 def _move(function: ISAFunction, before: FunctionLayout | None, wanted: FunctionLayout) -> None:

@@ -155,6 +155,10 @@ class RegisterTable:
             values[offset] = value
         return values
 
+    def masks(self) -> dict[int, tuple[int, int, int]]:
+        """Of each one-byte register that takes writes: the bits that keep them, are fixed, and are cleared by 1."""
+        return {r.offset: (r.mask, r.fixed, r.clear) for r in self if r.size == 1 and not r.ignores}
+
     def written(self, old: int, offset: int, value: int) -> int:
         """What the one-byte register at *offset*, holding *old*, holds after *value* was written to it."""
         register = self._by_offset.get(offset)

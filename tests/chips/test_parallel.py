@@ -165,7 +165,7 @@ def test_epp_cycles_reach_the_peripheral_at_any_width():
 
 
 def test_a_peripheral_that_does_not_answer_is_a_time_out():
-    fixture, _, scanner = with_scanner("epp")
+    fixture, _, _ = with_scanner("epp")
     fixture.write(BASE + 3, 99)
     assert fixture.read(STATUS) & 1
     fixture.write(STATUS, 0x01)

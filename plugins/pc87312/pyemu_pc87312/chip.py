@@ -73,6 +73,9 @@ class PC87312(SuperIO):
         self.pending = -1
         super().reset()
 
+    def layout_key(self) -> bytes:
+        return bytes(self.registers[: REG_PTR + 1])
+
     def current_layout(self) -> dict[str, FunctionLayout]:
         return layout(self.registers)
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pyemu import PortioEntry, Property, VMState, vmstate
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from .bridge import ViaBridge
 
 CONFIG_BASE = 0x3F0
+FIRST_REGISTER = 0xE0
+#: Registers 44 to 52 of function 0 route, 50 and 85 gate, on one chip or the other.
+ROUTING_REGISTERS = slice(0x44, 0x86)
 
 RESET_STYLES = ("hardware", "qemu")
 ROUTINGS = ("registers", "fixed")
@@ -82,6 +85,12 @@ class ViaSuperIO(SuperIO):
     def post_load(self, version: int) -> None:
         self.set_open(self.open)
         super().post_load(version)
+
+    def layout_key(self) -> Hashable:
+        # The SuperI/O registers, and of function 0 those that route and gate.
+        if self.bridge is None:
+            return None
+        return bytes(self.registers[FIRST_REGISTER:]), bytes(self.bridge.config[ROUTING_REGISTERS])
 
     def current_layout(self) -> dict[str, FunctionLayout]:
         if self.bridge is None:
