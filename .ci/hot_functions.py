@@ -26,6 +26,7 @@ HOT = {
     ),
     "pyemu/memory/_uffd.pyx": ("_scan",),
     "pyemu/memory/_compare.pyx": ("compare",),
+    "pyemu/migration/_records.pyx": ("_put", "_word"),
     "pyemu/device/_cpuhost.pyx": ("_port_in", "_port_out", "_mmio_read", "_mmio_write", "_clock_ns"),
     "pyemu/device/_clock.pyx": ("_monotonic", "now"),
     "pyemu/chips/_uart16550.pyx": ("c_read", "c_write", "update", "_read", "_write"),

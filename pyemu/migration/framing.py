@@ -89,13 +89,14 @@ class StreamReader:
 
     def __init__(self, channel: InputChannel) -> None:
         self.channel = channel
-        self._buffer = b""
-        self._at = 0
+        self._buffer = memoryview(bytearray(_READ_BUFFER))
+        #: What was read and not yet taken lies between these.
+        self._at = self._end = 0
 
     @property
     def position(self) -> int:
         """Where the next byte comes from."""
-        return self.channel.position - (len(self._buffer) - self._at)
+        return self.channel.position - (self._end - self._at)
 
     @property
     def size(self) -> int | None:
@@ -104,33 +105,32 @@ class StreamReader:
 
     def _fill(self, length: int) -> bool:
         """Has *length* bytes in the buffer, or says that the stream ends before."""
-        have = len(self._buffer) - self._at
+        have = self._end - self._at
         if have >= length:
             return True
         size = self.channel.size
         if size is not None and self.channel.position + length - have > size:
             return False
-        pieces = [self._buffer[self._at :]]
-        while have < length:
-            # Grows as data comes in: a length that a stream claims allocates nothing by itself.
-            view = memoryview(bytearray(_READ_BUFFER))
-            done = self.channel.readinto(view)
+        self._buffer[:have] = self._buffer[self._at : self._end]
+        self._at, self._end = 0, have
+        while self._end < length:
+            if self._end == len(self._buffer):
+                # Grows as data comes in: a length that a stream claims allocates nothing by itself.
+                larger = memoryview(bytearray(2 * len(self._buffer)))
+                larger[: self._end] = self._buffer
+                self._buffer = larger
+            done = self.channel.readinto(self._buffer[self._end :])
             if not done:
-                break
-            pieces.append(bytes(view[:done]))
-            have += done
-        self._buffer, self._at = b"".join(pieces), 0
-        return have >= length
+                return False
+            self._end += done
+        return True
 
     def read(self, length: int, what: str = "a section") -> bytes:
         """Exactly *length* bytes."""
-        end = self._at + length
-        if end > len(self._buffer):
-            if not self._fill(length):
-                raise truncated(what)
-            end = self._at + length
-        data = self._buffer[self._at : end]
-        self._at = end
+        if length > self._end - self._at and not self._fill(length):
+            raise truncated(what)
+        data = bytes(self._buffer[self._at : self._at + length])
+        self._at += length
         return data
 
     def peek(self, length: int) -> bytes:
@@ -139,11 +139,11 @@ class StreamReader:
             size = self.channel.size
             if size is not None:
                 self._fill(max(min(length, size - self.position), 0))
-        return self._buffer[self._at : self._at + length]
+        return bytes(self._buffer[self._at : min(self._at + length, self._end)])
 
     def read_into(self, view: memoryview, what: str = "a page") -> None:
         """Fills *view*, past the buffer where that saves a copy."""
-        have = min(len(view), len(self._buffer) - self._at)
+        have = min(len(view), self._end - self._at)
         view[:have] = self._buffer[self._at : self._at + have]
         self._at += have
         while have < len(view):
@@ -152,17 +152,18 @@ class StreamReader:
                 raise truncated(what)
             have += done
 
-    def buffered(self, limit: int) -> memoryview:
-        """What can be had at once, up to *limit* bytes and at least one; empty at the end. Does not take it."""
-        if self._at == len(self._buffer):
-            view = memoryview(bytearray(_READ_BUFFER))
-            done = self.channel.readinto(view)
-            self._buffer, self._at = bytes(view[:done]), 0
-        return memoryview(self._buffer)[self._at : self._at + limit]
+    def buffered(self, least: int = 1) -> memoryview:
+        """All that can be had at once: *least* bytes or more, fewer only at the end. Does not take it.
+
+        What is returned holds until something else is read.
+        """
+        if self._end - self._at < least and not self._fill(least):
+            self.peek(least)
+        return self._buffer[self._at : self._end]
 
     def skip(self, length: int, what: str = "a page") -> None:
         """Leaves *length* bytes out, by seeking where the channel can."""
-        have = len(self._buffer) - self._at
+        have = self._end - self._at
         if length <= have:
             self._at += length
             return
@@ -177,7 +178,7 @@ class StreamReader:
         size = self.channel.size
         if size is not None and position > size:
             raise truncated(what)
-        self._buffer, self._at = b"", 0
+        self._at = self._end = 0
         self.channel.seek(position)
 
     def u8(self, what: str = "a section") -> int:

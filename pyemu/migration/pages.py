@@ -15,7 +15,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ._pages import clear_pages, punch_hole, read_pages, select_simd, simd, write_pages, zero_flags
+from . import _pages, _records
+from ._pages import clear_pages, punch_hole, read_pages, simd, write_pages, zero_flags
 from ._runs import count_bits, runs_of, take_runs
 from .faults import load_fault, read_fault, write_fault
 
@@ -121,6 +122,16 @@ class PageCount:
         self.normal += other.normal
         self.zero += other.zero
         self.size += other.size
+
+
+def select_simd(name: str | None = None) -> None:
+    """Selects the zero test by name (``avx2``, ``sse2``, ``plain``), or the best one; for tests and benchmarks.
+
+    Raises:
+        ValueError: this processor does not have it.
+    """
+    _pages.select_simd(name)
+    _records.select_simd(name)
 
 
 def page_count(block: BlockLike) -> int:

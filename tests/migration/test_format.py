@@ -34,8 +34,8 @@ def test_stream_of_a_small_machine(controller, tmp_path):
     )
     assert data.startswith(head)
     at = len(head)
-    records = bytes.fromhex("0000000000002008 03 72616d") + b"\xab" * 4096
-    records += bytes.fromhex("0000000000000022 00 0000000000001022 00 0000000000003022 00")
+    records = bytes.fromhex("0000000000000002 03 72616d 00 0000000000001022 00 0000000000002028") + b"\xab" * 4096
+    records += bytes.fromhex("0000000000003022 00")
     assert data[at : at + len(records)] == records
     at += len(records)
     tail = bytes.fromhex(

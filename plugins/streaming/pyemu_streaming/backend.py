@@ -3,7 +3,7 @@
 
 A record is a 64-bit word, the page's offset in its block with flags in the low bits, then the name of
 the block unless it is the one of the record before, then the page's bytes, or one zero byte for a
-page of zeros. Long runs of records of one kind are put together and taken apart by numpy.
+page of zeros. Records are put together and taken apart by compiled code, 512 KiB at a time.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from pyemu.errors import MigrationError
 from pyemu.migration import LoadContext, MigrationBackend, PageIndex, PageSink, PageSource, Runs, SaveContext
 from pyemu.migration import pages as page_io
 from pyemu.migration.faults import load_fault
-from pyemu.migration.pages import BlockLike, Memory
+from pyemu.migration.pages import Bits, BlockLike, Memory
+from pyemu.migration.records import Numbers, RecordWriter, clear_touched, scatter_records, touch
 
 ZERO: Final = 0x002
 PAGE: Final = 0x008
@@ -27,9 +28,6 @@ XBZRLE: Final = 0x040
 HOOK: Final = 0x080
 MULTIFD_FLUSH: Final = 0x200
 FLAGS: Final = 0xFFF
-
-#: Pages whose records are put together at a time: enough to keep numpy busy, little enough to stay in cache.
-BATCH = 128
 
 
 class StreamingBackend(MigrationBackend):
@@ -53,50 +51,11 @@ class StreamingSink(PageSink):
 
     def __init__(self, context: SaveContext) -> None:
         super().__init__()
-        self._stream = context.stream
+        self._records = RecordWriter(context.stream)
         self._detect_zero = context.parameters["zero-page-detection"] != "none"
-        self._block = ""
 
     def submit(self, block: Memory, runs: Runs) -> None:
-        for portion in page_io.split_runs(runs, BATCH):
-            self._submit(block, portion)
-
-    def _submit(self, block: Memory, runs: Runs) -> None:
-        size = block.page_size
-        numbers = np.concatenate([np.arange(first, first + count) for first, count in runs.tolist()])
-        if self._detect_zero:
-            is_zero = page_io.zero_flags_of(block, runs).astype(bool)
-        else:
-            is_zero = np.zeros(len(numbers), dtype=bool)
-        data, zero = numbers[~is_zero], numbers[is_zero]
-        self.count.normal += len(data)
-        self.count.zero += len(zero)
-        if block.idstr != self._block:
-            self._block = block.idstr
-            if len(data):
-                self._stream.u64(int(data[0]) * size | PAGE)
-                self._stream.counted(block.idstr)
-                start = int(data[0]) * size
-                self._stream.write(block.array[start : start + size].tobytes())
-                data = data[1:]
-            else:
-                self._stream.u64(int(zero[0]) * size | ZERO)
-                self._stream.counted(block.idstr)
-                self._stream.u8(0)
-                zero = zero[1:]
-        if len(data):
-            records = np.empty((len(data), 8 + size), dtype=np.uint8)
-            records[:, :8] = _words(data * size | (PAGE | CONTINUE))
-            records[:, 8:] = block.array[: block.used_length].reshape(-1, size)[data]
-            self._stream.write(records.reshape(-1).data)
-        if len(zero):
-            records = np.zeros((len(zero), 9), dtype=np.uint8)
-            records[:, :8] = _words(zero * size | (ZERO | CONTINUE))
-            self._stream.write(records.reshape(-1).data)
-
-
-def _words(values: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-    return values.astype(">u8").view(np.uint8).reshape(-1, 8)
+        self.count.add(self._records.write(block, runs, detect_zero=self._detect_zero))
 
 
 class StreamingSource(PageSource):
@@ -107,12 +66,21 @@ class StreamingSource(PageSource):
         self._into_memory = context.into_memory
         self._blocks: dict[str, BlockLike] = {}
         self._current: BlockLike | None = None
+        #: By block: pages that are not known to be zero.
+        self._touched: dict[str, Bits] = {}
         #: For files opened as data: page numbers and positions, in the order of the stream.
-        self._found: dict[str, list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]] = {}
+        self._found: dict[str, list[tuple[Numbers, Numbers]]] = {}
 
     def block_header(self, block: BlockLike) -> None:
         self._blocks[block.idstr] = block
         self._found[block.idstr] = []
+        self._touched[block.idstr] = page_io.new_bits(page_io.page_count(block))
+
+    def list_end(self) -> None:
+        if self._into_memory:
+            # Most of it is zero already and stays untouched; from here on only pages of the stream are not.
+            for block in self._blocks.values():
+                page_io.clear(_memory(block), page_io.as_runs([(0, page_io.page_count(block))]))
 
     def record(self, value: int, flags: int) -> None:
         kind = flags & ~CONTINUE
@@ -128,13 +96,17 @@ class StreamingSource(PageSource):
             raise load_fault(f"Illegal RAM offset {value:x} in block {block.idstr} of {block.used_length:x} bytes")
         if kind == PAGE:
             self._one_page(block, value)
-            self._more_pages(block)
         else:
             byte = self._stream.u8("a zero page")
             if byte:
                 raise load_fault(f"Found a zero page with value {byte}")
             self._zero(block, np.array([value // block.page_size]))
-            self._more_zeros(block)
+        if self._into_memory:
+            self._more(_memory(block))
+        elif kind == PAGE:
+            self._note_pages(block)
+        else:
+            self._note_zeros(block)
 
     def _block_of(self, flags: int) -> BlockLike:
         if not flags & CONTINUE:
@@ -148,35 +120,46 @@ class StreamingSource(PageSource):
 
     def _one_page(self, block: BlockLike, offset: int) -> None:
         size = block.page_size
+        number = np.array([offset // size])
         if self._into_memory:
+            touch(block, number, self._touched[block.idstr])
             self._stream.read_into(_memory(block).array[offset : offset + size].data)
         else:
-            self._note(block, np.array([offset // size]), np.array([self._stream.position]))
+            self._note(block, number, np.array([self._stream.position]))
             self._stream.skip(size)
 
-    def _more_pages(self, block: BlockLike) -> None:
-        """Takes as many further data pages of the same block as are at hand."""
-        size = block.page_size
-        length = 8 + size
-        view = self._stream.buffered(256 * length)
+    def _zero(self, block: BlockLike, numbers: Numbers) -> None:
+        if self._into_memory:
+            clear_touched(_memory(block), numbers, self._touched[block.idstr])
+        else:
+            self._note(block, numbers, np.full(len(numbers), -1))
+
+    def _more(self, block: Memory) -> None:
+        """Takes all further records of the same block that are at hand, as long as there are any."""
+        touched = self._touched[block.idstr]
+        while True:
+            view = self._stream.buffered(8 + block.page_size)
+            taken, _, _ = scatter_records(block, view, touched)
+            if not taken:
+                return
+            self._stream.skip(taken)
+
+    # -- files as data ----------------------------------------------------------------------------
+
+    def _note_pages(self, block: BlockLike) -> None:
+        """Notes as many further data pages of the same block as are at hand."""
+        length = 8 + block.page_size
+        view = self._stream.buffered(length)
         count = len(view) // length
-        if not count:
-            return
         records = np.frombuffer(view, dtype=np.uint8, count=count * length).reshape(count, length)
         numbers = _leading(records, PAGE | CONTINUE, block)
-        if not len(numbers):
-            return
-        if self._into_memory:
-            _memory(block).array[: block.used_length].reshape(-1, size)[numbers] = records[: len(numbers), 8:]
-        else:
+        if len(numbers):
             self._note(block, numbers, self._stream.position + 8 + np.arange(len(numbers)) * length)
-        self._stream.skip(len(numbers) * length)
+            self._stream.skip(len(numbers) * length)
 
-    def _more_zeros(self, block: BlockLike) -> None:
-        view = self._stream.buffered(1 << 16)
+    def _note_zeros(self, block: BlockLike) -> None:
+        view = self._stream.buffered(9)
         count = len(view) // 9
-        if not count:
-            return
         records = np.frombuffer(view, dtype=np.uint8, count=count * 9).reshape(count, 9)
         numbers = _leading(records, ZERO | CONTINUE, block)
         filled = np.flatnonzero(records[: len(numbers), 8])
@@ -186,15 +169,7 @@ class StreamingSource(PageSource):
             self._zero(block, numbers)
             self._stream.skip(len(numbers) * 9)
 
-    def _zero(self, block: BlockLike, numbers: npt.NDArray[np.int64]) -> None:
-        if self._into_memory:
-            page_io.clear(_memory(block), _runs(np.unique(numbers)))
-        else:
-            self._note(block, numbers, np.full(len(numbers), -1))
-
-    # -- files as data ----------------------------------------------------------------------------
-
-    def _note(self, block: BlockLike, numbers: npt.NDArray[np.int64], positions: npt.NDArray[np.int64]) -> None:
+    def _note(self, block: BlockLike, numbers: Numbers, positions: Numbers) -> None:
         self._found[block.idstr].append((numbers, positions))
 
     def index(self) -> Sequence[PageIndex]:
@@ -222,20 +197,14 @@ class StreamingSource(PageSource):
 
 def _leading(
     records: npt.NDArray[np.uint8], flags: int, block: BlockLike
-) -> npt.NDArray[np.int64]:
+) -> Numbers:
     """Page numbers of the records at the beginning that have exactly these flags and lie in the block."""
     words = np.ascontiguousarray(records[:, :8]).view(">u8").ravel().astype(np.uint64)
     good = ((words & np.uint64(FLAGS)) == flags) & (words < np.uint64(block.used_length))
     bad = np.flatnonzero(~good)
     words = words[: bad[0]] if len(bad) else words
-    numbers: npt.NDArray[np.int64] = (words // np.uint64(block.page_size)).astype(np.int64)
+    numbers: Numbers = (words // np.uint64(block.page_size)).astype(np.int64)
     return numbers
-
-
-def _runs(numbers: npt.NDArray[np.int64]) -> Runs:
-    """Runs of ascending page numbers."""
-    starts = np.concatenate([[0], np.flatnonzero(np.diff(numbers) != 1) + 1])
-    return np.stack([numbers[starts], np.diff(np.append(starts, len(numbers)))], axis=1).astype(np.int64)
 
 
 def _memory(block: BlockLike) -> Memory:
