@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: MIT
+"""The third party: the same bytes copied by a few threads that do nothing else."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import mmap
+import os
+import time
+from pathlib import Path
+
+from .formats import memory
+
+#: Bytes of one system call.
+PIECE = 4 << 20
+
+
+def _pieces(size: int) -> list[tuple[int, int]]:
+    return [(at, min(PIECE, size - at)) for at in range(0, size, PIECE)]
+
+
+def buffer(size: int) -> mmap.mmap:
+    """Memory with incompressible bytes, all of it touched."""
+    area = memory(size)
+    block = os.urandom(min(PIECE, size))
+    for at, length in _pieces(size):
+        area[at : at + length] = block[:length]
+    return area
+
+
+def save(source: mmap.mmap, path: Path, threads: int, direct: bool) -> dict[str, float]:
+    """Writes *source* to a new file: seconds, and seconds until it is durable."""
+    usage = os.times()
+    start = time.monotonic()
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | (os.O_DIRECT if direct else 0), 0o600)
+    with memoryview(source) as view, concurrent.futures.ThreadPoolExecutor(threads) as pool:
+
+        def write(piece: tuple[int, int]) -> None:
+            at, length = piece
+            if os.pwrite(fd, view[at : at + length], at) != length:
+                raise RuntimeError(f"{path}: short write at {at}")
+
+        list(pool.map(write, _pieces(len(source))))
+    seconds = time.monotonic() - start
+    now = os.times()
+    os.fsync(fd)
+    os.close(fd)
+    cpu = now.user + now.system - usage.user - usage.system
+    return {"seconds": seconds, "durable": time.monotonic() - start, "cpu": cpu, "memory": 0.0}
+
+
+def load(path: Path, threads: int, direct: bool, size: int) -> dict[str, float]:
+    """Reads a file into fresh memory of a guest of *size* bytes."""
+    length = path.stat().st_size
+    target = memory(max(size, length))
+    usage = os.times()
+    start = time.monotonic()
+    fd = os.open(path, os.O_RDONLY | (os.O_DIRECT if direct else 0))
+    with memoryview(target) as view, concurrent.futures.ThreadPoolExecutor(threads) as pool:
+
+        def read(piece: tuple[int, int]) -> None:
+            at, wanted = piece
+            if os.preadv(fd, [view[at : at + wanted]], at) != wanted:
+                raise RuntimeError(f"{path}: short read at {at}")
+
+        list(pool.map(read, _pieces(length)))
+    seconds = time.monotonic() - start
+    now = os.times()
+    os.close(fd)
+    target.close()
+    return {"seconds": seconds, "cpu": now.user + now.system - usage.user - usage.system, "memory": 0.0}
