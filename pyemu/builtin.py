@@ -47,6 +47,18 @@ def pyemu_channels() -> Iterator[Channel]:
     yield Channel(
         name="unix", factory=f"{migration}.sockets:UnixChannel", transport="socket:unix", help="unix:PATH, a socket"
     )
+    yield Channel(
+        name="fd",
+        factory=f"{migration}.given:FDChannel",
+        transport="socket:fd",
+        help="fd:NAME from getfd, or fd:N, a descriptor the process inherited",
+    )
+    yield Channel(
+        name="exec",
+        factory=f"{migration}.command:ExecChannel",
+        transport="exec",
+        help="exec:COMMAND, to or from a command of the shell",
+    )
 
 
 @hookimpl

@@ -7,7 +7,7 @@ import inspect
 import os
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,11 @@ _JSON_TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
+TakeFD = Callable[[], int | None]
+#: The parameter through which a command gets at descriptors; no client can set it.
+_TAKES_FD = "take_fd"
+
+
 class Commands:
     """The command table of one machine.
 
@@ -42,8 +47,15 @@ class Commands:
             if not name.startswith("_") and name != "execute":
                 self._table[_SPELLING.get(name, name.replace("_", "-"))] = method
 
-    def execute(self, name: str, arguments: dict[str, Any]) -> tuple[Any, Callable[[], None] | None]:
+    def execute(
+        self, name: str, arguments: dict[str, Any], take_fd: TakeFD = lambda: None
+    ) -> tuple[Any, Callable[[], None] | None]:
         """Runs one command; called on the client's thread.
+
+        Args:
+            name: as clients spell it.
+            arguments: likewise.
+            take_fd: gives a descriptor that the client has sent along, None if there is none.
 
         Raises:
             ControlError: no such command, or its arguments do not fit.
@@ -51,7 +63,11 @@ class Commands:
         method = self._table.get(name)
         if method is None:
             raise ControlError(f"The command {name} has not been found", error_class="CommandNotFound")
-        value = method(**_checked(name, inspect.signature(method), arguments))
+        signature = inspect.signature(method)
+        values = _checked(name, signature, arguments)
+        if _TAKES_FD in signature.parameters:
+            values[_TAKES_FD] = take_fd
+        value = method(**values)
         if isinstance(value, _Then):
             return value.value, value.action
         return ({} if value is None else value), None
@@ -172,6 +188,24 @@ class Commands:
         return dict(self._machine.migration.parameters)
 
 
+    # -- descriptors that clients hand over -------------------------------------------------------
+
+    def getfd(self, *, fdname: str, take_fd: TakeFD) -> None:
+        self._machine.migration.descriptors.put(fdname, _received(take_fd))
+
+    def closefd(self, *, fdname: str) -> None:
+        self._machine.migration.descriptors.close_named(fdname)
+
+    def add_fd(self, *, fdset_id: int | None = None, opaque: str | None = None, take_fd: TakeFD) -> dict[str, int]:
+        return self._machine.migration.descriptors.add(_received(take_fd), fdset_id, opaque)
+
+    def remove_fd(self, *, fdset_id: int, fd: int | None = None) -> None:
+        self._machine.migration.descriptors.remove(fdset_id, fd)
+
+    def query_fdsets(self) -> list[dict[str, Any]]:
+        return self._machine.migration.descriptors.query()
+
+
 class _Then:
     """A return value with something to do once the client has been answered."""
 
@@ -181,6 +215,13 @@ class _Then:
 
 
 _SPELLING = {"system_reset": "system_reset", "migrate_cancel": "migrate_cancel"}
+
+
+def _received(take_fd: TakeFD) -> int:
+    fd = take_fd()
+    if fd is None:
+        raise ControlError("No file descriptor supplied via SCM_RIGHTS")
+    return fd
 
 
 def _file_name(command: str, text: str) -> Path:
@@ -196,15 +237,28 @@ def _file_name(command: str, text: str) -> Path:
 
 def _migration_uri(uri: str | None, channels: list[Any] | None) -> Any:
     if (uri is None) == (channels is None):
-        raise ControlError("exactly one of 'uri' and 'channels' is needed")
+        raise ControlError("need either 'uri' or 'channels' argument")
     if uri is not None:
         _file_name("migration", uri)
         return uri
-    for channel in channels or ():
-        address = channel.get("addr") if isinstance(channel, dict) else None
-        if isinstance(address, dict) and isinstance(address.get("filename"), str):
-            _file_name("migration", address["filename"])
+    if not channels:
+        raise ControlError("need either 'uri' or 'channels' argument")
+    for text in _strings(channels):
+        _file_name("migration", text)
     return channels
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """All non-empty strings in a JSON value, however deep."""
+    left = [value]
+    while left:
+        item = left.pop()
+        if isinstance(item, dict):
+            left.extend(item.values())
+        elif isinstance(item, list):
+            left.extend(item)
+        elif isinstance(item, str) and item:
+            yield item
 
 
 def _checked(name: str, signature: inspect.Signature, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -217,7 +271,7 @@ def _checked(name: str, signature: inspect.Signature, arguments: dict[str, Any])
             values[key] = value
             continue
         parameter = parameters.get(attribute)
-        if parameter is None:
+        if parameter is None or attribute == _TAKES_FD:
             raise ControlError(f"Parameter '{key}' is unexpected")
         wanted = re.match(r"\w+", str(parameter.annotation))
         types = _JSON_TYPES.get(wanted[0] if wanted else "", (object,))
@@ -226,6 +280,6 @@ def _checked(name: str, signature: inspect.Signature, arguments: dict[str, Any])
         values[attribute] = value
     for attribute, parameter in parameters.items():
         needed = parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD
-        if needed and attribute not in values:
+        if needed and attribute not in (*values, _TAKES_FD):
             raise ControlError(f"Parameter '{attribute.replace('_', '-')}' is missing")
     return values

@@ -123,5 +123,5 @@ class QMPSession:
             return {}, None
         if not self._negotiated:
             raise ControlError(f"'qmp_capabilities' must come before '{name}'", error_class="CommandNotFound")
-        answer: tuple[Any, Any] = self._commands.execute(name, arguments)
+        answer: tuple[Any, Any] = self._commands.execute(name, arguments, self._client.take_fd)
         return answer

@@ -8,6 +8,7 @@ import os
 import queue
 import socket
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,6 +17,9 @@ from ..errors import ConfigError
 
 _log = logging.getLogger("pyemu.control")
 _MAX_QUEUED = 10_000
+_READ = 1 << 16
+#: Descriptors of a client that wait to be taken by its commands; the oldest go first.
+_MAX_FDS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,7 @@ class Client:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        self._fds: deque[int] = deque()
         self._out: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write, name="pyemu-control-out", daemon=True)
         self._writer.start()
@@ -90,14 +95,29 @@ class Client:
         except OSError:
             pass  # gone already: that is what we want
 
+    def take_fd(self) -> int | None:
+        """The first descriptor that came with what the client sent and nobody has taken yet; client's thread only."""
+        return self._fds.popleft() if self._fds else None
+
+    def _receive(self) -> bytes:
+        if self._sock.family != socket.AF_UNIX:
+            return self._sock.recv(_READ)
+        data, fds, _, _ = socket.recv_fds(self._sock, _READ, _MAX_FDS, socket.MSG_CMSG_CLOEXEC)
+        self._fds.extend(fds)
+        while len(self._fds) > _MAX_FDS:
+            os.close(self._fds.popleft())
+        return data
+
     def read_all(self, session: Session) -> None:
         try:
-            while data := self._sock.recv(1 << 16):
+            while data := self._receive():
                 session.received(data)
         except OSError as error:
             _log.debug("control client: %s", error)
         finally:
             session.closed()
+            while self._fds:
+                os.close(self._fds.popleft())
             self._out.put(None)
             self._writer.join(timeout=2)
             self._sock.close()

@@ -57,9 +57,16 @@ class OutputChannel(ABC):
     def position(self) -> int:
         """Where the next byte goes; in a file, counted from the beginning of the file."""
 
+    def finish(self) -> None:
+        """All was written: waits until what carries it has taken it. Ends early when the interrupt is set.
+
+        Raises:
+            MigrationError: it did not arrive.
+        """
+
     @abstractmethod
     def commit(self) -> None:
-        """All was written: makes it durable and visible, and closes."""
+        """Comes after :meth:`finish`: makes what was written durable and visible, and closes."""
 
     @abstractmethod
     def abort(self) -> None:

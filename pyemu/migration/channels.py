@@ -4,9 +4,9 @@
 A new or regular path without ``offset=`` is replaced as a whole: the data goes to a temporary name
 in the same directory, is synced, renamed over the path, and the directory is synced, so at any
 moment the path holds the old file or the new one. Everything else (an offset, a symbolic link, a
-block device) is written in place; there the magic comes last, after the data is on disk, so a save
-that broke off is no migration stream. Temporary files of saves that were killed are removed by the next
-save to the same path.
+block device, a set of descriptors) is written in place; there the magic comes last, after the data is
+on disk, so a save that broke off is no migration stream. Temporary files of saves that were killed are
+removed by the next save to the same path.
 """
 
 from __future__ import annotations
@@ -15,17 +15,20 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ..device.properties import parse_size
 from ..errors import MigrationError
 from .channel import Buffer, ChannelContext, ChannelType, InputChannel, OutputChannel
+from .descriptors import is_fdset
 from .disk import create_partial, remove_dead, sync_directory, write_at
 from .faults import read_fault, write_fault
 from .uri import Members
 from .wire import MAGIC
+
+Opener = Callable[[str, int], int]
 
 
 class FileChannel(ChannelType):
@@ -47,9 +50,13 @@ class FileChannel(ChannelType):
         return FileAddress(path, offset or None)
 
     def open_output(self, address: FileAddress, context: ChannelContext) -> FileOutput:
+        if is_fdset(address.path):
+            return FileOutput(address.path, address.offset, opener=context.descriptors.open)
         return FileOutput(address.path, address.offset)
 
     def open_input(self, address: FileAddress, context: ChannelContext) -> FileInput:
+        if is_fdset(address.path):
+            return FileInput(address.path, address.offset or 0, opener=context.descriptors.open)
         return FileInput(address.path, address.offset or 0)
 
 
@@ -88,16 +95,27 @@ def split_address(address: str) -> tuple[str, int | None]:
 
 
 class FileOutput(OutputChannel):
-    """A file being written; see the module's text for how."""
+    """A file being written; see the module's text for how.
+
+    Args:
+        path: the file.
+        offset: where in it the stream begins; None replaces the file as a whole.
+        opener: gives a descriptor for a path that is none of the file system, and for flags of :func:`os.open`.
+    """
 
     seekable = True
 
-    def __init__(self, path: str, offset: int | None) -> None:
+    def __init__(self, path: str, offset: int | None, *, opener: Opener | None = None) -> None:
         self.path = path
+        self._opener = opener
         self._start = offset or 0
         self._fd = -1
         self._temporary: str | None = None
         self._directory = os.path.dirname(path) or "."
+        self._position = self._start
+        if opener is not None:
+            self._open_in_place()
+            return
         try:
             status: os.stat_result | None = os.lstat(path)
         except FileNotFoundError:
@@ -108,7 +126,6 @@ class FileOutput(OutputChannel):
             self._open_temporary()
         else:
             self._open_in_place()
-        self._position = self._start
 
     @property
     def in_place(self) -> bool:
@@ -124,7 +141,8 @@ class FileOutput(OutputChannel):
 
     def _open_in_place(self) -> None:
         try:
-            self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
+            self._fd = self._opener(self.path, flags) if self._opener is not None else os.open(self.path, flags, 0o600)
         except OSError as error:
             raise _cannot("create", self.path, error) from error
         try:
@@ -155,7 +173,7 @@ class FileOutput(OutputChannel):
     def open_again(self, *, direct: bool = False) -> int:
         flags = os.O_WRONLY | os.O_CLOEXEC | (os.O_DIRECT if direct else 0)
         try:
-            return os.open(self._temporary or self.path, flags)
+            return (self._opener or os.open)(self._temporary or self.path, flags)
         except OSError as error:
             if direct and error.errno == errno.EINVAL:
                 raise MigrationError(f"direct-io: the file system of '{self.path}' refuses O_DIRECT") from error
@@ -205,16 +223,17 @@ class FileOutput(OutputChannel):
 
 
 class FileInput(InputChannel):
-    """A file being read, from *offset* to its end."""
+    """A file being read, from *offset* to its end; *opener* as for :class:`FileOutput`."""
 
     seekable = True
 
-    def __init__(self, path: str, offset: int = 0) -> None:
+    def __init__(self, path: str, offset: int = 0, *, opener: Opener | None = None) -> None:
         self.path = path
+        self._opener = opener
         self._fd = -1
         try:
             # Without O_NONBLOCK, opening a pipe that nobody writes would hang.
-            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            self._fd = (opener or os.open)(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
             mode = os.fstat(self._fd).st_mode
             if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
                 self.close()
@@ -242,7 +261,7 @@ class FileInput(InputChannel):
     def open_again(self, *, direct: bool = False) -> int:
         flags = os.O_RDONLY | os.O_CLOEXEC | (os.O_DIRECT if direct else 0)
         try:
-            return os.open(self.path, flags)
+            return (self._opener or os.open)(self.path, flags)
         except OSError as error:
             if direct and error.errno == errno.EINVAL:
                 raise MigrationError(f"direct-io: the file system of '{self.path}' refuses O_DIRECT") from error

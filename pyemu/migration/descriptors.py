@@ -149,7 +149,7 @@ class Descriptors:
             for fd in found.members:
                 if fcntl.fcntl(fd, fcntl.F_GETFL) & (os.O_ACCMODE | os.O_DIRECT) == wanted:
                     return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 0)
-        raise MigrationError(f"Failed to find file descriptor with matching flags={flags & ~os.O_CLOEXEC:#x}")
+        raise MigrationError(f"Failed to find file descriptor with matching flags={flags & ~(os.O_CLOEXEC | os.O_NONBLOCK):#x}")
 
     def close(self) -> None:
         """Closes everything."""

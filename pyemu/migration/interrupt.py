@@ -28,9 +28,9 @@ class Interrupt:
         self._reason: MigrationError | None = None
         self._lock = threading.Lock()
         self._below: weakref.WeakSet[Interrupt] = weakref.WeakSet()
-        self._fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        # The descriptor lives as long as the object: nobody can be waiting on a number that means something else.
-        weakref.finalize(self, os.close, self._fd)
+        #: Made by the first of those who wait at a time and closed by the last.
+        self._fd = -1
+        self._waiting = 0
         if above is not None:
             above._add(self)
 
@@ -56,7 +56,8 @@ class Interrupt:
                 return
             self._reason = reason
             below = list(self._below)
-        os.eventfd_write(self._fd, 1)
+            if self._waiting:
+                os.eventfd_write(self._fd, 1)
         for other in below:
             other.set(reason)
 
@@ -64,10 +65,6 @@ class Interrupt:
         """Raises the reason, in a copy of its own for each thread, if there is one."""
         if self._reason is not None:
             raise type(self._reason)(str(self._reason), desc=self._reason.desc)
-
-    def fileno(self) -> int:
-        """A descriptor that can be read from when this is set, for those who poll themselves."""
-        return self._fd
 
     def wait(self, fd: int, events: int, timeout: float | None = None) -> bool:
         """Waits until *fd* is ready; false when *timeout* seconds have passed.
@@ -83,14 +80,24 @@ class Interrupt:
 
     def wait_any(self, fds: dict[int, int], timeout: float | None = None) -> dict[int, int]:
         """As :meth:`wait` for several descriptors; returns the events of those that are ready."""
+        with self._lock:
+            self.check()
+            if not self._waiting:
+                self._fd = os.eventfd(0, os.EFD_CLOEXEC)
+            self._waiting += 1
+        try:
+            poll = select.poll()
+            poll.register(self._fd, select.POLLIN)
+            for fd, events in fds.items():
+                poll.register(fd, events)
+            ready = dict(poll.poll(None if timeout is None else max(timeout, 0) * 1000))
+            ready.pop(self._fd, None)
+        finally:
+            with self._lock:
+                self._waiting -= 1
+                if not self._waiting:
+                    os.close(self._fd)
         self.check()
-        poll = select.poll()
-        poll.register(self._fd, select.POLLIN)
-        for fd, events in fds.items():
-            poll.register(fd, events)
-        ready = dict(poll.poll(None if timeout is None else max(timeout, 0) * 1000))
-        self.check()
-        ready.pop(self._fd, None)
         return ready
 
     def sleep(self, seconds: float) -> None:

@@ -321,6 +321,7 @@ class Outgoing:
             self._note_downtime()
             self._put_back()
         self._report_progress(force=True)
+        self._request.channel.finish()
         control.point_of_no_return()
         self._request.channel.commit()
         if not self._request.resume_after:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -158,7 +159,7 @@ def resolve(address: InetAddress, interrupt: Interrupt, *, passive: bool = False
     flags = (socket.AI_PASSIVE if passive else 0) | (socket.AI_NUMERICHOST if address.numeric else 0)
     found: list[_AddressInfo] = []
     failed: list[OSError | UnicodeError] = []
-    done = Interrupt()
+    done = interrupt.below()
 
     def ask() -> None:
         try:
@@ -169,7 +170,9 @@ def resolve(address: InetAddress, interrupt: Interrupt, *, passive: bool = False
         done.set(MigrationError("resolved"))
 
     threading.Thread(target=ask, name="migration-resolve", daemon=True).start()
-    interrupt.wait(done.fileno(), select.POLLIN)
+    with contextlib.suppress(MigrationError):
+        done.wait_any({})
+    interrupt.check()
     if failed:
         reason = getattr(failed[0], "strerror", None) or str(failed[0])
         raise MigrationError(f"address resolution failed for {address}: {reason}") from failed[0]
