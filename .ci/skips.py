@@ -46,6 +46,7 @@ NEEDS: dict[str, Callable[[], bool]] = {
     "root": lambda: os.geteuid() == 0,
     "tmpfs": lambda: pathlib.Path("/dev/shm").is_dir(),
     "unicorn": importable("unicorn"),
+    "xxhash": importable("xxhash"),
 }
 
 

@@ -29,6 +29,7 @@ from .interrupt import Cancelled, Interrupt
 from .pages import PageCount, Runs
 from .parameters import Parameter
 from .statistics import Progress, Statistics
+from .wrapper import SinkWrapper, SourceWrapper
 
 __all__ = [
     "Cancelled",
@@ -57,6 +58,8 @@ __all__ = [
     "Progress",
     "Runs",
     "SaveContext",
+    "SinkWrapper",
+    "SourceWrapper",
     "Statistics",
     "StreamReader",
     "StreamInput",

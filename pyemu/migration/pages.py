@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,7 @@ __all__ = [
     "clear_file",
     "count_bits",
     "fetch",
+    "memory_of",
     "new_bits",
     "page_count",
     "place",
@@ -77,6 +78,18 @@ class Memory(BlockLike, Protocol):
 
     @property
     def array(self) -> npt.NDArray[np.uint8]: ...
+
+
+def memory_of(block: BlockLike) -> Memory:
+    """The block itself, whose memory may be used: sources that load into memory are given blocks that have some.
+
+    Raises:
+        TypeError: it comes from a file that was opened as data.
+    """
+    if not hasattr(block, "array"):
+        raise TypeError(f"block {block.idstr} has no memory")
+    memory: Any = block
+    return memory  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, slots=True)

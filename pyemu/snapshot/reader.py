@@ -94,7 +94,11 @@ class Snapshot:
         active = backends.active(frozenset(self.configuration.capabilities))
         self.layout = next(name for name, backend in backends.all.items() if backend is active[0])
         context = LoadContext(self._stream, backends.parameters().as_dict(), into_memory=False)
-        return active[0].source(context, None)
+        source: PageSource | None = None
+        for backend in active:
+            source = backend.source(context, source)
+        assert source is not None
+        return source
 
     def _walk(self) -> None:
         stream = self._stream

@@ -18,7 +18,6 @@ PAGES = sorted(
     for p in ROOT.glob(pattern)
     if "build" not in p.relative_to(ROOT).parts
 )
-DICE = ROOT / "examples" / "pyemu-dice"
 
 
 def test_the_hooks_page_is_current():
@@ -60,20 +59,24 @@ def code(path):
     return path.read_text(encoding="utf-8").removeprefix("# SPDX-License-Identifier: MIT\n").strip()
 
 
-def test_the_code_of_the_tutorial_is_the_example():
-    tutorial = ROOT / "docs" / "tutorial" / "device.md"
+@pytest.mark.parametrize(
+    ("page", "example", "module"),
+    [("device.md", "pyemu-dice", "pyemu_dice/device.py"), ("backend.md", "pyemu-xxhash", "pyemu_xxhash/backend.py")],
+)
+def test_the_code_of_the_tutorials_is_the_examples(page, example, module):
+    tutorial, folder = ROOT / "docs" / "tutorial" / page, ROOT / "examples" / example
     shown = [(n, t) for language in ("python", "toml") for n, t in blocks(tutorial, language) if n]
-    assert {n for n, _ in shown} == {
-        "pyproject.toml", "pyemu_dice/__init__.py", "pyemu_dice/device.py", "tests/test_dice.py",
-    }  # fmt: skip
+    package = module.partition("/")[0]
+    (test,) = (folder / "tests").glob("test_*.py")
+    assert {n for n, _ in shown} == {"pyproject.toml", f"{package}/__init__.py", module, f"tests/{test.name}"}
     for name, text in shown:
         pieces = [p.strip("\n") for p in text.split("\n...\n")]
-        whole = code(DICE / name)
+        whole = code(folder / name)
         for piece in pieces:
             assert piece in whole, f"{name}: the tutorial shows what the example does not have:\n{piece}"
-    whole = "\n".join(t for n, t in shown if n == "pyemu_dice/device.py")
-    for line in code(DICE / "pyemu_dice" / "device.py").splitlines():
-        assert line in whole, f"the tutorial lacks this line of device.py: {line}"
+    whole = "\n".join(t for n, t in shown if n == module)
+    for line in code(folder / module).splitlines():
+        assert line in whole, f"the tutorial lacks this line of {module}: {line}"
 
 
 def test_every_public_name_can_be_had():

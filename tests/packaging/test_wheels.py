@@ -64,14 +64,15 @@ def core(sdist):
 def others(checkout):
     """Wheels of the pure-Python packages that the tests need beside the core, by name, and what their builds said."""
     folder = checkout / "dist" / "others"
-    sources = [checkout / "plugins" / "pc87312", checkout / "plugins" / "streaming", checkout / "examples" / "pyemu-dice"]
+    names = ["plugins/pc87312", "plugins/streaming", "plugins/mapped-ram", "plugins/multifd"]
+    sources = [checkout / name for name in (*names, "examples/pyemu-dice", "examples/pyemu-xxhash")]
     log = run(sys.executable, "-m", "pip", "wheel", "-v", "--no-deps", "-w", folder, *sources)
     return {w.name.split("-")[0].removeprefix("pyemu_"): w for w in folder.glob("*.whl")}, log
 
 
 @pytest.fixture(scope="module")
 def environment(core, others, tmp_path_factory):
-    """The ``bin`` folder of a fresh environment with the core, two plugins and the example installed."""
+    """The ``bin`` folder of a fresh environment with the core, four plugins and the examples installed."""
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, with_pip=True)
     run(folder / "bin" / "pip", "install", core[0], *others[0].values())
@@ -157,13 +158,15 @@ def test_an_installed_device_answers(environment, tmp_path):
     assert (process.returncode, errors) == (0, "")
 
 
-def test_its_own_tests_pass(environment, checkout):
+@pytest.mark.parametrize("example", ["pyemu-dice", "pyemu-xxhash"])
+def test_the_tests_of_the_examples_pass(environment, checkout, example):
     run(environment / "pip", "install", "pytest")
-    run(environment / "python", "-P", "-m", "pytest", "-q", "-c", os.devnull, checkout / "examples" / "pyemu-dice")
+    run(environment / "python", "-P", "-m", "pytest", "-q", "-c", os.devnull, checkout / "examples" / example)
 
 
-def test_plugins_check_finds_nothing_wrong(environment, tmp_path):
-    assert run(environment / "pyemu", "plugins", "check", "dice", cwd=tmp_path) == "dice (pyemu-dice 1.0.0): ok\n"
+@pytest.mark.parametrize("name", ["dice", "xxhash"])
+def test_plugins_check_finds_nothing_wrong(environment, tmp_path, name):
+    assert run(environment / "pyemu", "plugins", "check", name, cwd=tmp_path) == f"{name} (pyemu-{name} 1.0.0): ok\n"
 
 
 def test_uninstalled_it_is_gone(environment, others, tmp_path):
