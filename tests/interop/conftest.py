@@ -82,10 +82,10 @@ class QEMU10:
         self.log.seek(0)
         return self.log.read()
 
-    def __call__(self, command, **arguments):
+    def __call__(self, command, *descriptors, **arguments):
         arguments = {name.replace("_", "-"): value for name, value in arguments.items()}
-        self._lines.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
-        self._lines.flush()
+        line = json.dumps({"execute": command, "arguments": arguments}) + "\n"
+        assert socket.send_fds(self._socket, [line.encode()], descriptors) == len(line)
         while True:
             answer = json.loads(self._lines.readline())
             if "event" in answer:
