@@ -3,6 +3,7 @@
 
 from ._dirty import DirtyBitmap
 from ._dispatch import IoHandler
+from ._keeper import PageKeeper
 from ._portio import PortioList, PortRegion
 from ._ports import PortSpace
 from ._ram import RAMBlock
@@ -19,6 +20,7 @@ __all__ = [
     "IoHandler",
     "MemoryListener",
     "MemoryRegion",
+    "PageKeeper",
     "PortRegion",
     "PortSpace",
     "PortioEntry",

@@ -96,7 +96,6 @@ cdef class CompareSource:
             MemoryMapError: it does not run.
         """
         cdef _Watch watch
-        cdef DirtyBitmap bitmap
         cdef size_t total = 0, found
         if self.watched is None:
             raise MemoryMapError("dirty source compare is not running")
@@ -104,9 +103,7 @@ cdef class CompareSource:
             with nogil:
                 found = watch.compare()
             if found:
-                for bitmap in watch.block.clients.values():
-                    bitmap.c_merge(watch.changed)
-                watch.changed.clear_all()
+                watch.block.merge_dirty(watch.changed)
             total += found
         return total
 

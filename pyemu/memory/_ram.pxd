@@ -12,6 +12,9 @@ cdef class Mapping:
     cdef size_t size
     cdef readonly int fd
 
+    # Bytes of whole host pages.
+    cdef size_t room(self) noexcept nogil
+
 
 cdef class RAMBlock:
     cdef readonly str idstr
@@ -19,13 +22,22 @@ cdef class RAMBlock:
     cdef readonly size_t page_size
     cdef readonly size_t pages
     cdef readonly str backing
+    # The file's name, or None.
+    cdef readonly object path
     cdef Mapping mapping
     cdef unsigned page_shift
     cdef dict clients
     cdef list listeners
     cdef bint watched
+    # The dirty source that has the block write-protected, and the picture being taken of it; None mostly.
+    cdef object watcher
+    cdef object keeper
+    # Over a file: which pages hold data, and how many bytes from the start depend on it no more.
+    cdef object present
+    cdef size_t settled
 
     cdef Mapping memory(self)
+    cdef merge_dirty(self, DirtyBitmap found)
 
     # Must be called after the bytes were stored, with a range inside the block.
     cdef void c_written(self, size_t offset, size_t length) noexcept nogil

@@ -3,8 +3,7 @@
 
 The kernel drops a page's protection at the first write, without waking anybody; one ioctl then lists
 the unprotected pages and protects them again. Writes by system calls (read(2) into guest RAM) and
-by KVM are seen as well. Needs Linux 6.7. The numbers below are the kernel's interface, which the
-headers of older distributions do not have yet.
+by KVM are seen as well. Needs Linux 6.7.
 """
 
 cimport cython
@@ -13,7 +12,6 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint64_t, uintptr_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset, strerror
-from posix.fcntl cimport O_CLOEXEC, O_NONBLOCK
 from posix.ioctl cimport ioctl
 from posix.unistd cimport close
 
@@ -24,49 +22,24 @@ from pyemu.memory._ram cimport Mapping, RAMBlock
 
 from ..errors import MemoryMapError
 
-cdef extern from "sys/syscall.h":
-    const long SYS_userfaultfd
-cdef extern from "unistd.h":
-    long syscall(long number, ...) nogil
+cdef extern from "_userfault.h":
+    uint64_t PYEMU_UFFD_WP_HUGETLBFS_SHMEM
+    uint64_t PYEMU_UFFD_WP_UNPOPULATED
+    uint64_t PYEMU_UFFD_WP_ASYNC
+    int PYEMU_UFFD_USER_MODE_ONLY
+    unsigned long PYEMU_PAGEMAP_SCAN
+    int pyemu_uffd_open(uint64_t features, int flags) nogil
+    int pyemu_uffd_register(int fd, const void *start, uint64_t length) nogil
+    int pyemu_uffd_unregister(int fd, const void *start, uint64_t length) nogil
+    int pyemu_uffd_protect(int fd, const void *start, uint64_t length, int on) nogil
 
 cdef enum:
-    USER_MODE_ONLY = 1
-    FEATURE_WP_HUGETLBFS_SHMEM = 0x1000
-    FEATURE_WP_UNPOPULATED = 0x2000
-    FEATURE_WP_ASYNC = 0x8000
-    REGISTER_MODE_WP = 2
-    WRITEPROTECT_MODE_WP = 1
     PAGE_IS_WRITTEN = 0x2
     PM_SCAN_WP_MATCHING = 1
     PM_SCAN_CHECK_WPASYNC = 2
     VECTOR = 4096
 
-cdef unsigned long UFFDIO_API = 0xc018aa3f
-cdef unsigned long UFFDIO_REGISTER = 0xc020aa00
-cdef unsigned long UFFDIO_UNREGISTER = 0x8010aa01
-cdef unsigned long UFFDIO_WRITEPROTECT = 0xc018aa06
-cdef unsigned long PAGEMAP_SCAN = 0xc0606610
-cdef uint64_t UFFD_API = 0xaa
 cdef size_t HOST_PAGE = os.sysconf("SC_PAGE_SIZE")
-
-
-cdef struct uffdio_api:
-    uint64_t api
-    uint64_t features
-    uint64_t ioctls
-
-
-cdef struct uffdio_register:
-    uint64_t start
-    uint64_t length
-    uint64_t mode
-    uint64_t ioctls
-
-
-cdef struct uffdio_writeprotect:
-    uint64_t start
-    uint64_t length
-    uint64_t mode
 
 
 cdef struct page_region:
@@ -91,8 +64,21 @@ cdef struct pm_scan_arg:
 
 
 @cython.final
+cdef class _Watch:
+    """A block, and the pages found written by the latest scan."""
+    cdef RAMBlock block
+    cdef Mapping mapping
+    cdef DirtyBitmap changed
+    # Somebody else protects the block for a while; nothing is seen of it then.
+    cdef bint lent
+
+
+@cython.final
 cdef class UserfaultSource:
     """A dirty source for guests that write RAM through plain host mappings.
+
+    A background snapshot takes watched blocks away for its time; when they are back, all their pages count as
+    written, once.
 
     Attributes:
         name: ``"uffd"``.
@@ -139,12 +125,12 @@ cdef class UserfaultSource:
 
     def stop(self):
         """Ends watching. May be repeated."""
-        cdef uint64_t[2] area
-        cdef Mapping mapping
-        for _, mapping in self.watched:
-            area[0] = <uintptr_t>mapping.base
-            area[1] = _length(mapping)
-            ioctl(self.fd, UFFDIO_UNREGISTER, area)
+        cdef _Watch watch
+        for watch in self.watched:
+            if watch.block.watcher is self:
+                watch.block.watcher = None
+            if not watch.lent:
+                pyemu_uffd_unregister(self.fd, watch.mapping.base, watch.mapping.room())
         self.watched = []
         if self.fd >= 0:
             close(self.fd)
@@ -159,17 +145,13 @@ cdef class UserfaultSource:
         Raises:
             MemoryMapError: it does not run, or the kernel refuses.
         """
-        cdef RAMBlock block
-        cdef Mapping mapping
-        cdef long pages
+        cdef _Watch watch
         cdef long total = 0
         if self.fd < 0:
             raise MemoryMapError("dirty source uffd is not running")
-        for block, mapping in self.watched:
-            pages = self.scan(block, mapping)
-            if pages < 0:
-                raise MemoryMapError(f"RAM block {block.idstr}: PAGEMAP_SCAN: {strerror(-pages).decode()}")
-            total += pages
+        for watch in self.watched:
+            if not watch.lent:
+                total += self.scan(watch)
         return total
 
     def data(self, RAMBlock block not None):
@@ -181,15 +163,12 @@ cdef class UserfaultSource:
 
     def open(self):
         """Gets the kernel's two file descriptors."""
-        cdef uffdio_api api
-        self.fd = <int>syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | USER_MODE_ONLY)
-        if self.fd < 0:
-            raise MemoryMapError(f"userfaultfd: {strerror(errno).decode()}")
-        api.api = UFFD_API
-        api.features = FEATURE_WP_ASYNC | FEATURE_WP_UNPOPULATED | FEATURE_WP_HUGETLBFS_SHMEM
-        api.ioctls = 0
-        if ioctl(self.fd, UFFDIO_API, &api) != 0:
-            raise MemoryMapError(f"userfaultfd without asynchronous write protection: {strerror(errno).decode()}")
+        cdef int fd = pyemu_uffd_open(
+            PYEMU_UFFD_WP_ASYNC | PYEMU_UFFD_WP_UNPOPULATED | PYEMU_UFFD_WP_HUGETLBFS_SHMEM, PYEMU_UFFD_USER_MODE_ONLY
+        )
+        if fd < 0:
+            raise MemoryMapError(f"userfaultfd with asynchronous write protection: {strerror(-fd).decode()}")
+        self.fd = fd
         try:
             self.pagemap = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
@@ -201,55 +180,66 @@ cdef class UserfaultSource:
 
     def watch(self, RAMBlock block not None):
         """Registers and protects one block."""
-        cdef Mapping mapping = block.memory()
-        cdef uffdio_register register
-        cdef uffdio_writeprotect protect
-        cdef int failed
-        register.start = <uintptr_t>mapping.base
-        register.length = _length(mapping)
-        register.mode = REGISTER_MODE_WP
-        register.ioctls = 0
-        if ioctl(self.fd, UFFDIO_REGISTER, &register) != 0:
-            raise MemoryMapError(f"RAM block {block.idstr}: cannot be watched: {strerror(errno).decode()}")
-        self.watched.append((block, mapping))
-        protect.start = register.start
-        protect.length = register.length
-        protect.mode = WRITEPROTECT_MODE_WP
+        cdef _Watch watch = _Watch()
+        watch.block = block
+        watch.mapping = block.memory()
+        watch.changed = DirtyBitmap(block.pages)
+        self.protect(watch)
+        self.watched.append(watch)
+        block.watcher = self
+
+    cdef protect(self, _Watch watch):
+        cdef int code = pyemu_uffd_register(self.fd, watch.mapping.base, watch.mapping.room())
+        if code:
+            raise MemoryMapError(
+                f"RAM block {watch.block.idstr}: backing {watch.block.backing} cannot be watched: "
+                f"{strerror(-code).decode()}{'; settle() it first' if watch.block.backing == 'file-private' else ''}"
+            )
         with nogil:
-            failed = ioctl(self.fd, UFFDIO_WRITEPROTECT, &protect)
-        if failed:
-            raise MemoryMapError(f"RAM block {block.idstr}: cannot be write-protected: {strerror(errno).decode()}")
+            code = pyemu_uffd_protect(self.fd, watch.mapping.base, watch.mapping.room(), 1)
+        if code:
+            pyemu_uffd_unregister(self.fd, watch.mapping.base, watch.mapping.room())
+            raise MemoryMapError(f"RAM block {watch.block.idstr}: cannot be write-protected: {strerror(-code).decode()}")
 
-    # Pages found, or a negative error number.
-    cdef long scan(self, RAMBlock block, Mapping mapping) except? -1:
-        cdef list clients = list(block.clients.values())
-        cdef size_t n = len(clients), i
-        cdef void **bitmaps = <void **>malloc((n + 1) * sizeof(void *))
-        cdef long pages
-        if bitmaps == NULL:
-            raise MemoryError(f"no memory for {n} dirty bitmaps")
-        for i in range(n):
-            bitmaps[i] = <void *>(<DirtyBitmap>clients[i])
+    def lend(self, RAMBlock block not None):
+        """Lets go of *block* for a while, after a last look."""
+        cdef _Watch watch
+        for watch in self.watched:
+            if watch.block is block and not watch.lent:
+                self.scan(watch)
+                watch.lent = True
+                pyemu_uffd_unregister(self.fd, watch.mapping.base, watch.mapping.room())
+
+    def take_back(self, RAMBlock block not None):
+        """Watches *block* again; nobody saw what was written meanwhile, so all of it counts as written."""
+        cdef _Watch watch
+        for watch in self.watched:
+            if watch.block is block and watch.lent:
+                self.protect(watch)
+                watch.lent = False
+                watch.changed.c_set_range(0, watch.changed.pages)
+
+    # Pages found.
+    cdef long scan(self, _Watch watch) except -1:
+        cdef int code
+        cdef size_t found
         with nogil:
-            pages = _scan(self.pagemap, mapping, block.page_shift, self.found, bitmaps, n)
-        free(bitmaps)
-        return pages
+            code = _scan(self.pagemap, watch.mapping, watch.block.page_shift, self.found, watch.changed)
+        if code < 0:
+            raise MemoryMapError(f"RAM block {watch.block.idstr}: PAGEMAP_SCAN: {strerror(-code).decode()}")
+        found = watch.changed.c_count(0, watch.changed.pages)
+        if found:
+            watch.block.merge_dirty(watch.changed)
+        return found
 
 
-cdef inline size_t _length(Mapping mapping) noexcept nogil:
-    return (mapping.size + HOST_PAGE - 1) // HOST_PAGE * HOST_PAGE
-
-
-# Lists and protects all written pages of a mapping. Cannot fail but by its result.
-cdef long _scan(
-    int pagemap, Mapping mapping, unsigned shift, page_region *found, void **bitmaps, size_t clients
-) noexcept nogil:
+# Lists and protects all written pages of a mapping. Cannot fail but by its result, 0 or a negative error number.
+cdef int _scan(int pagemap, Mapping mapping, unsigned shift, page_region *found, DirtyBitmap changed) noexcept nogil:
     cdef uint64_t base = <uintptr_t>mapping.base
-    cdef uint64_t end = base + _length(mapping)
-    cdef uint64_t next_page = 0, first, last
+    cdef uint64_t end = base + mapping.room()
+    cdef uint64_t first, last
     cdef pm_scan_arg scan
-    cdef long count, n, pages = 0
-    cdef size_t i
+    cdef long count, n
     memset(&scan, 0, sizeof(scan))
     scan.size = sizeof(scan)
     scan.flags = PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC
@@ -260,19 +250,12 @@ cdef long _scan(
     scan.category_mask = PAGE_IS_WRITTEN
     scan.return_mask = PAGE_IS_WRITTEN
     while scan.start < end:
-        count = ioctl(pagemap, PAGEMAP_SCAN, &scan)
+        count = ioctl(pagemap, PYEMU_PAGEMAP_SCAN, &scan)
         if count < 0:
             return -errno
         for n in range(count):
             first = (found[n].start - base) >> shift
             last = (found[n].end - 1 - base) >> shift
-            for i in range(clients):
-                (<DirtyBitmap>bitmaps[i]).c_set_range(first, last - first + 1)
-            # Pages larger than the host's may come in pieces: each counts once.
-            if first < next_page:
-                first = next_page
-            if last >= first:
-                pages += last - first + 1
-                next_page = last + 1
+            changed.c_set_range(first, last - first + 1)
         scan.start = scan.walk_end
-    return pages
+    return 0
