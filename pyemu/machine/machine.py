@@ -387,6 +387,7 @@ class Machine(Assembly):
         mapped_ram: bool = False,
         multifd: int = 0,
         direct_io: bool = False,
+        background: bool = False,
         progress: Callable[[Any], None] | None = None,
     ) -> SaveReport:
         """Saves the machine to a file; a running guest runs on, except for the last few milliseconds.
@@ -399,12 +400,22 @@ class Machine(Assembly):
             mapped_ram: give each page a fixed place, which bounds the file's size whatever the guest rewrites.
             multifd: number of writer threads, 0 for none beside the migration thread's.
             direct_io: write pages past the page cache.
+            background: save the machine as it is at this moment, and let it run on while that is written: it
+                stands still for milliseconds at the beginning, and no page is written twice. Not with *multifd*.
             progress: called with a :class:`~pyemu.migration.Progress` now and then, on the migration thread.
 
         Raises:
             MigrationError: what failed, with the file's name; the guest goes on as before.
         """
-        return save(self, path, mapped_ram=mapped_ram, multifd=multifd, direct_io=direct_io, progress=progress)
+        return save(
+            self,
+            path,
+            mapped_ram=mapped_ram,
+            multifd=multifd,
+            direct_io=direct_io,
+            background=background,
+            progress=progress,
+        )
 
     # -- migration host ---------------------------------------------------------------------------
 

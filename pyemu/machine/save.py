@@ -51,12 +51,13 @@ def save(
     mapped_ram: bool = False,
     multifd: int = 0,
     direct_io: bool = False,
+    background: bool = False,
     progress: Callable[[Any], None] | None = None,
 ) -> SaveReport:
     """See :meth:`pyemu.Machine.save`."""
     target = Path(path)
     controller = machine.migration
-    capabilities = {"mapped-ram": mapped_ram, "multifd": multifd > 0}
+    capabilities = {"mapped-ram": mapped_ram, "multifd": multifd > 0, "background-snapshot": background}
     parameters: dict[str, Any] = {"max-bandwidth": 0}
     if direct_io:
         parameters["direct-io"] = True

@@ -13,6 +13,7 @@ from typing import Any
 from ..errors import MigrationError, PyemuError
 from ..memory import DirtySource, select_dirty_source
 from .backend import MigrationBackend
+from .background import BackgroundSnapshot
 from .channel import ChannelContext, ChannelType, Listener, OutputChannel, PluginSource
 from .channels import FileChannel, FileOutput
 from .configuration import Configuration
@@ -206,7 +207,8 @@ class MigrationController(MigrationSettings):
                 maximum_passes=MAXIMUM_PASSES if resume_after else 0,
                 progress=progress,
             )
-            Outgoing(self._host, request, control, self._statistics).run()
+            kind = BackgroundSnapshot if "background-snapshot" in control.capabilities else Outgoing
+            kind(self._host, request, control, self._statistics).run()
 
         if blocking:
             self._run(lambda: run(open_channel(context)))

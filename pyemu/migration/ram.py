@@ -15,7 +15,7 @@ from . import wire
 from .backend import PageSink, PageSource
 from .faults import load_fault
 from .framing import StreamReader, StreamWriter
-from .pages import Bits, BlockLike, Memory, count_bits, page_count, take_runs
+from .pages import Bits, BlockLike, Memory, Runs, count_bits, page_count, take_runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +34,22 @@ class RamWriter:
         stream: the main stream.
         sink: where pages go.
         blocks: each block with its dirty bitmap, whose set bits are pages still to be sent.
+        taken: called with block and runs after these pages were given to the sink.
     """
 
-    def __init__(self, stream: StreamWriter, sink: PageSink, blocks: Sequence[tuple[Memory, Bits]]) -> None:
+    def __init__(
+        self,
+        stream: StreamWriter,
+        sink: PageSink,
+        blocks: Sequence[tuple[Memory, Bits]],
+        *,
+        taken: Callable[[Memory, Runs], None] | None = None,
+    ) -> None:
         # Largest first, as QEMU lists them; any order loads.
         self._blocks = sorted(blocks, key=lambda item: -item[0].used_length)
         self._stream = stream
         self._sink = sink
+        self._taken = taken
         self._views: dict[str, Memory] = {}
         self._at = 0
         self._page = 0
@@ -97,6 +106,14 @@ class RamWriter:
         self._sink.finish()
         self._end_payload()
 
+    def last_part(self, before: Callable[[], object]) -> None:
+        """The last PART of streams that have no END: what ``before()`` gives to the sink, then the sink's end."""
+        self._stream.section(wire.SECTION_PART, wire.RAM_SECTION_ID)
+        before()
+        self._sink.sync()
+        self._sink.finish()
+        self._end_payload()
+
     def _send(self, limit: int) -> bool:
         """Sends up to *limit* dirty pages from where the last call ended; false if there are none anywhere."""
         for _ in range(len(self._blocks) + 1):
@@ -106,6 +123,8 @@ class RamWriter:
             runs, self._page = take_runs(bits, page_count(block), self._page, limit)
             if len(runs):
                 self._sink.submit(self._views.get(block.idstr, block), runs)
+                if self._taken is not None:
+                    self._taken(block, runs)
                 return True
             self._page = 0
             self._at += 1

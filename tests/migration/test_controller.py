@@ -133,7 +133,7 @@ def test_capabilities_that_are_refused(controller, changes, text):
 def test_listed_are_the_capabilities_that_work(controller):
     made = controller()
     assert list(made.capabilities) == [
-        "auto-converge", "events", "pause-before-switchover", "multifd", "validate-uuid", "mapped-ram",
+        "auto-converge", "events", "pause-before-switchover", "multifd", "validate-uuid", "background-snapshot", "mapped-ram",
     ]  # fmt: skip
     for name in made.capabilities:
         made.set_capabilities({name: True})
