@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _MAX_LINE = 64 << 20
 _MAX_BLOCK = 16 << 20
+_MAX_TOGETHER = 1 << 16
 _SIZES = {"b": 1, "w": 2, "l": 4, "q": 8}
 
 
@@ -39,13 +40,18 @@ class QTestSession:
         self._machine = machine
         self._buffer = b""
         self._intercepted: list[object] = []
+        self._together: bytearray | None = None  # answers on their way while commands are being executed
         self._table = self._commands()
 
     def received(self, data: bytes) -> None:
         self._buffer += data
         *lines, self._buffer = self._buffer.split(b"\n")
-        for line in lines:
-            self._client.send(self._answer(line.decode("ascii", "replace").strip()).encode() + b"\n")
+        if lines:
+            # What came together is done together: each change of threads costs more than the command.
+            try:
+                self._machine.call(lambda: self._answer_all(lines))
+            except PyemuError as error:
+                self._client.send(f"FAIL {error}\n".encode())
         if len(self._buffer) > _MAX_LINE:
             self._client.send(b"FAIL line too long\n")
             self._client.abort()
@@ -53,6 +59,21 @@ class QTestSession:
     def closed(self) -> None:
         for line in self._intercepted:
             line.observe(None)  # type: ignore[attr-defined]
+
+    # What follows runs on the machine thread; int(x, 0) raises ValueError on bad numbers.
+
+    def _answer_all(self, lines: list[bytes]) -> None:
+        self._together = answers = bytearray()
+        try:
+            for line in lines:
+                answers += self._answer(line.decode("ascii", "replace").strip()).encode() + b"\n"
+                if len(answers) >= _MAX_TOGETHER:
+                    self._client.send(bytes(answers))
+                    answers.clear()
+        finally:
+            self._together = None
+            if answers:
+                self._client.send(bytes(answers))
 
     def _answer(self, line: str) -> str:
         words = line.split()
@@ -62,7 +83,7 @@ class QTestSession:
         if command is None:
             return f"FAIL unknown command {words[0]!r}"
         try:
-            value = self._machine.call(lambda: self._checked(command, words[1:]))
+            value = self._checked(command, words[1:])
         except TypeError:
             return f"FAIL {words[0]}: {len(words) - 1} arguments do not fit"
         except OverflowError:
@@ -96,8 +117,6 @@ class QTestSession:
             table["read" + letter] = _binder(self._load, size)
             table["write" + letter] = _binder(self._store, size)
         return table
-
-    # Each runs on the machine thread; int(x, 0) raises ValueError on bad numbers.
 
     def _in(self, size: int, port: str) -> str:
         return f"{self._machine.ports.read(_port(port), size):#06x}"
@@ -159,7 +178,12 @@ class QTestSession:
             self._intercepted.append(line)
 
     def _irq(self, n: int, level: int) -> None:
-        self._client.send(f"IRQ {'raise' if level else 'lower'} {n}\n".encode())
+        line = f"IRQ {'raise' if level else 'lower'} {n}\n".encode()
+        if self._together is not None:
+            # Behind the answers to earlier commands, before the one to the command that caused it.
+            self._together += line
+        else:
+            self._client.send(line)
 
 
 def _binder(method: Callable[..., str | None], size: int) -> Callable[..., str | None]:

@@ -65,22 +65,36 @@ class Session(Protocol):
 
 
 class Client:
-    """A connected client. :meth:`send` queues; a thread of the client's own writes."""
+    """A connected client. :meth:`send` hands the kernel what it takes; the rest is queued for a thread of the client's own."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._fds: deque[int] = deque()
         self._out: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._order = threading.Lock()
+        self._queued = 0  # messages that the writer has not sent yet
         self._writer = threading.Thread(target=self._write, name="pyemu-control-out", daemon=True)
         self._writer.start()
 
     def send(self, data: bytes) -> None:
         """Any thread, never blocks. A client that stopped reading is cut off rather than buffered for ever."""
-        if self._out.qsize() >= _MAX_QUEUED:
-            _log.warning("a control client does not read its messages: disconnected")
-            self.abort()
-            return
-        self._out.put(data)
+        with self._order:
+            if not self._queued:
+                # Most clients wait for the answer: another thread would only make them wait longer.
+                try:
+                    data = data[self._sock.send(data, socket.MSG_DONTWAIT) :]
+                except BlockingIOError:
+                    pass  # its buffer is full
+                except OSError:
+                    return  # gone; the reading thread finds out too
+                if not data:
+                    return
+            if self._queued < _MAX_QUEUED:
+                self._queued += 1
+                self._out.put(data)
+                return
+        _log.warning("a control client does not read its messages: disconnected")
+        self.abort()
 
     def finish(self) -> None:
         """Sends what is queued, then closes."""
@@ -128,6 +142,8 @@ class Client:
                 self._sock.sendall(data)
             except OSError:
                 return
+            with self._order:
+                self._queued -= 1
 
 
 class Server:

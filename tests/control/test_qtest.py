@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: MIT
 import socket
+from types import SimpleNamespace
 
 import pytest
 
 from pyemu import Machine, PortioEntry, PortioList
 from pyemu.control import QTestServer
+from pyemu.device import IRQLine, IRQOut
 
 
 class Client:
@@ -16,6 +18,12 @@ class Client:
         self._file.write(line.encode() + b"\n")
         self._file.flush()
         return self._file.readline().decode().strip()
+
+    def tell(self, *lines):
+        self._sock.sendall("".join(f"{line}\n" for line in lines).encode())
+
+    def answers(self, count):
+        return [self._file.readline().decode().strip() for _ in range(count)]
 
     def close(self):
         self._file.close()
@@ -104,3 +112,30 @@ def test_a_device_that_raises_fails_the_line_and_the_machine_lives(machine, clie
     assert answer.startswith("FAIL") and "dice" in answer and "no such register" in answer
     assert machine.run_state == "internal-error"
     assert client.ask("readb 0") == "OK 0x0000000000000000"
+
+
+def test_lines_that_come_together_are_answered_in_order(machine, client):
+    line = IRQLine("irq0", 0)
+    out = IRQOut("test", line)
+    machine.devices["controller"] = SimpleNamespace(lines=[line])
+    table = [PortioEntry(0, 1, 1, lambda offset, size: 0x55, lambda offset, size, value: out.set_level(value & 1))]
+    machine.call(lambda: PortioList("device", table, "device").add(machine.ports, 0x300))
+    client.tell("irq_intercept_in controller", "inb 0x300", "outb 0x300 1", "outb 0x300 0", "nonsense", "inb 0x300")
+    answers = client.answers(8)
+    del machine.devices["controller"]
+    assert answers == [
+        "OK",
+        "OK 0x0055",
+        "IRQ raise 0",
+        "OK",
+        "IRQ lower 0",
+        "OK",
+        "FAIL unknown command 'nonsense'",
+        "OK 0x0055",
+    ]
+
+
+def test_many_answers_at_once(client):
+    count = 3000
+    client.tell(*["read 0 64"] * count)
+    assert client.answers(count) == ["OK 0x" + "00" * 64] * count
