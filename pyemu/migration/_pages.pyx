@@ -9,7 +9,7 @@ import os
 
 import numpy as np
 
-from libc.errno cimport EINTR, EIO, EOPNOTSUPP, errno
+from libc.errno cimport EINTR, EINVAL, EIO, EOPNOTSUPP, errno
 from libc.stdint cimport int64_t, uint8_t, uint64_t, uintptr_t
 from libc.string cimport memset
 from posix.types cimport off_t
@@ -104,13 +104,18 @@ cdef void _mark(uint64_t *words, int64_t first, int64_t count, bint value) noexc
 
 
 # Returns 0 or an errno. It touches only memory that the caller has checked.
-cdef int _write_all(int fd, const uint8_t *data, int64_t length, int64_t offset, int64_t *calls) noexcept nogil:
+cdef int _write_all(int fd, int buffered, const uint8_t *data, int64_t length, int64_t offset,
+                    int64_t *calls) noexcept nogil:
     cdef ssize_t done
     while length > 0:
         done = pwrite(fd, data, length if length < PIECE else PIECE, offset)
         calls[0] += 1
         if done < 0:
             if errno == EINTR:
+                continue
+            if errno == EINVAL and buffered >= 0:
+                # Not aligned as this disk wants it for direct I/O: the page cache takes any place and length.
+                fd, buffered = buffered, -1
                 continue
             return errno
         if done == 0:
@@ -122,7 +127,8 @@ cdef int _write_all(int fd, const uint8_t *data, int64_t length, int64_t offset,
 
 
 def write_pages(int fd, uintptr_t base, Py_ssize_t pages, Py_ssize_t page_size, int64_t offset,
-                const int64_t[:, ::1] runs, uint64_t[::1] present, uint64_t[::1] written, bint detect_zero):
+                const int64_t[:, ::1] runs, uint64_t[::1] present, uint64_t[::1] written, bint detect_zero,
+                int buffered=-1):
     """Writes runs of pages to their fixed places in a file. May run in several threads at once.
 
     Args:
@@ -134,6 +140,8 @@ def write_pages(int fd, uintptr_t base, Py_ssize_t pages, Py_ssize_t page_size, 
         present: bitmap in which data pages are set and zero pages cleared.
         written: bitmap in which pages that ever reached the file are set.
         detect_zero: leave zero pages out of the file.
+        buffered: where *fd* bypasses the page cache, another descriptor of the file for runs that are not aligned as
+            that wants it; -1 for none.
 
     Returns:
         (data pages, zero pages, system calls)
@@ -172,7 +180,7 @@ def write_pages(int fd, uintptr_t base, Py_ssize_t pages, Py_ssize_t page_size, 
                 if page > start:
                     # Marked before the write: after a short write the file holds some of these bytes.
                     _mark(written_words, start, page - start, True)
-                    code = _write_all(fd, memory + start * page_size, (page - start) * page_size,
+                    code = _write_all(fd, buffered, memory + start * page_size, (page - start) * page_size,
                                       offset + start * page_size, &calls)
                     if code:
                         break
@@ -186,8 +194,8 @@ def write_pages(int fd, uintptr_t base, Py_ssize_t pages, Py_ssize_t page_size, 
 
 
 def read_pages(int fd, uintptr_t base, Py_ssize_t pages, Py_ssize_t page_size, int64_t offset,
-               const int64_t[:, ::1] runs):
-    """Reads runs of pages from their fixed places in a file into memory. Threads as in :func:`write_pages`.
+               const int64_t[:, ::1] runs, int buffered=-1):
+    """Reads runs of pages from their fixed places in a file into memory. Threads and *buffered* as in :func:`write_pages`.
 
     Returns:
         the number of pages read
@@ -201,17 +209,21 @@ def read_pages(int fd, uintptr_t base, Py_ssize_t pages, Py_ssize_t page_size, i
     cdef int64_t position = 0, length, total = 0, at = 0
     cdef ssize_t done = 1
     cdef Py_ssize_t i
-    cdef int code = 0
+    cdef int code = 0, source
     with nogil:
         for i in range(runs.shape[0]):
+            source = fd
             at = runs[i, 0] * page_size
             length = runs[i, 1] * page_size
             total += runs[i, 1]
             while length > 0:
                 position = offset + at
-                done = pread(fd, memory + at, length if length < PIECE else PIECE, position)
+                done = pread(source, memory + at, length if length < PIECE else PIECE, position)
                 if done < 0:
                     if errno == EINTR:
+                        continue
+                    if errno == EINVAL and source != buffered and buffered >= 0:
+                        source = buffered
                         continue
                     code = errno
                     break

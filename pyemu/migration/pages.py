@@ -183,32 +183,43 @@ def split_runs(runs: Runs, limit: int) -> list[Runs]:
 
 
 def place(
-    fd: int, block: Memory, offset: int, runs: Runs, present: Bits, written: Bits, *, detect_zero: bool = True
+    fd: int,
+    block: Memory,
+    offset: int,
+    runs: Runs,
+    present: Bits,
+    written: Bits,
+    *,
+    detect_zero: bool = True,
+    buffered: int = -1,
 ) -> PageCount:
     """Writes pages to their places in a file, *offset* being that of page 0.
 
-    Data pages are set in *present* and in *written*, zero pages are cleared in *present* and not written.
+    Data pages are set in *present* and in *written*, zero pages are cleared in *present* and not written. Where *fd*
+    bypasses the page cache, *buffered* is a descriptor that does not, for pages that are not aligned as the disk wants it.
 
     Raises:
         MigrationError: the write failed.
     """
     try:
         normal, zero, _ = write_pages(
-            fd, block.pointer, page_count(block), block.page_size, offset, runs, present, written, detect_zero
+            fd, block.pointer, page_count(block), block.page_size, offset, runs, present, written, detect_zero, buffered
         )
     except OSError as error:
         raise write_fault(error) from error
     return PageCount(normal, zero, normal * block.page_size)
 
 
-def fetch(fd: int, block: Memory, offset: int, runs: Runs) -> int:
-    """Reads pages from their places in a file; returns how many.
+def fetch(fd: int, block: Memory, offset: int, runs: Runs, *, buffered: int = -1) -> int:
+    """Reads pages from their places in a file; returns how many. *buffered* is as for :func:`place`.
 
     Raises:
         MigrationError: the read failed or the file ends before.
     """
     try:
-        read: int = read_pages(fd, block.pointer, page_count(block), block.page_size, offset, runs)
+        read: int = read_pages(
+            fd, block.pointer, page_count(block), block.page_size, offset, runs, buffered
+        )
     except OSError as error:
         raise read_fault(error) from error
     except EOFError as error:

@@ -18,7 +18,7 @@ import time
 import numpy as np
 from migration.conftest import KINDS, fill
 from migration.fakehost import FakeHost, FakeSource
-from migration.syscalls import KILL_AFTER, KILL_BEFORE, KILL_HALFWAY, SHORT, WRITES, Recorder
+from migration.syscalls import KILL_AFTER, KILL_BEFORE, KILL_HALFWAY, SHORT, WRITES, Call, Recorder
 
 from pyemu.errors import MigrationError
 from pyemu.migration import MigrationController
@@ -180,6 +180,29 @@ def orders(case, recorder, step):
     return len(calls)
 
 
+def sectors(case, recorder, size):
+    """On a disk whose sectors are larger than a page: what is not aligned to them goes through the page cache."""
+    case.prepare()
+    pages = case.new.blocks[0].array.reshape(-1, PAGE)
+    pages[63], pages[64:80], pages[80] = 0, 9, 0  # a run that is as large as a sector, in its place
+    recorder.align(size)
+    recorder.begin(case.folder)
+    error = case.save()
+    calls = recorder.end()
+    try:
+        assert error is None and case.holds() == "new", error
+    finally:
+        recorder.align(0)
+    refused = [c for c in calls if c.direct and c.error]
+    assert all(c.error == errno.EINVAL for c in refused)
+    for call in refused:
+        again = Call("pwrite", call.path, "", call.offset, call.length, call.length, 0, False)
+        assert again in calls, call
+    assert any(c.direct and c.name == "pwrite" and not c.error for c in calls), "aligned runs go past the page cache"
+    check_order(case, calls)
+    return len(refused)
+
+
 def faults(case, recorder, step):
     """Each fault at each call."""
     runs = 0
@@ -292,7 +315,7 @@ def random_kills(case, recorder, count):
 
 def main():
     folder, *jobs = sys.argv[1:]
-    modes = {"orders": orders, "faults": faults, "kills": kills, "random": random_kills}
+    modes = {"orders": orders, "sectors": sectors, "faults": faults, "kills": kills, "random": random_kills}
     recorder = Recorder()
     for job in jobs:
         mode, kind, target, pages, count = job.split(":")

@@ -38,8 +38,9 @@ def numbers(lines):
 def test_the_order_of_calls_faults_and_kills(recorder, tmp_path):
     """A few of each, in one process; ``-m durability`` has all of them."""
     jobs = ["orders:mapped:offset:40:1", "faults:stream:old:40:2", "kills:stream:old:40:2", "kills:mapped:offset:40:25"]
-    calls, faults, *kills = numbers(syscalls.run(recorder, PROGRAM, tmp_path, *jobs))
-    assert calls >= 10 and faults >= 14 and sum(kills) >= 10
+    jobs.append("sectors:mapped-direct:old:200:65536")
+    calls, faults, first, second, sectors = numbers(syscalls.run(recorder, PROGRAM, tmp_path, *jobs))
+    assert calls >= 10 and faults >= 14 and first + second >= 10 and sectors >= 1
 
 
 @pytest.mark.durability

@@ -89,6 +89,10 @@ class MappedRamSink(PageSink):
     def _fd(self) -> int:
         return self._direct_fd if self._direct_fd >= 0 else self._channel.fileno()
 
+    @property
+    def _buffered(self) -> int:
+        return self._channel.fileno() if self._direct_fd >= 0 else -1
+
     def block_header(self, block: Memory) -> None:
         layout = BlockLayout.behind(self._stream.position, block)
         layout.write_header(self._stream, block)
@@ -106,6 +110,7 @@ class MappedRamSink(PageSink):
             saved.present,
             saved.written,
             detect_zero=self._detect_zero,
+            buffered=self._buffered,
         )
 
     def submit(self, block: Memory, runs: Runs) -> None:
@@ -158,6 +163,10 @@ class MappedRamSource(PageSource):
     def _fd(self) -> int:
         return self._direct_fd if self._direct_fd >= 0 else self._channel.fileno()
 
+    @property
+    def _buffered(self) -> int:
+        return self._channel.fileno() if self._direct_fd >= 0 else -1
+
     def block_header(self, block: BlockLike) -> None:
         layout = BlockLayout.read_header(self._stream, block, self._taken)
         raw = bytearray(layout.bitmap_size)
@@ -186,7 +195,7 @@ class MappedRamSource(PageSource):
 
     def fetch(self, block: Memory, runs: Runs) -> None:
         """Reads pages; several threads may do so."""
-        page_io.fetch(self._fd, block, self._blocks[block.idstr][1].pages_offset, runs)
+        page_io.fetch(self._fd, block, self._blocks[block.idstr][1].pages_offset, runs, buffered=self._buffered)
 
     def close(self) -> None:
         fd, self._direct_fd = self._direct_fd, -1
