@@ -26,7 +26,9 @@ def pyemu_devices() -> Iterator[DeviceType]:
     yield DeviceType(name="isa-parallel", factory=f"{chips}.parallel:ParallelPort", help="parallel port")
     yield DeviceType(name="isa-fdc", factory=f"{chips}.fdc:FloppyController", help="floppy controller, 82077AA")
     yield DeviceType(name="isa-ide", factory=f"{chips}.ide:IDEChannel", help="ATA channel for two disks")
-    yield DeviceType(name="smbus-eeprom", factory=f"{chips}.smbus:EEPROM", help="EEPROM of 256 bytes on an SMBus")
+    yield DeviceType(name="smbus-eeprom", factory=f"{chips}.smbus:EEPROM", bus="smbus", help="EEPROM of 256 bytes")
+    yield DeviceType(name="usb-kbd", factory=f"{chips}.usb_keyboard:USBKeyboard", bus="usb", help="USB keyboard")
+    yield DeviceType(name="usb-storage", factory=f"{chips}.usb_storage:USBStorage", bus="usb", help="USB disk, drive=FILE")
 
 
 @hookimpl

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pyemu import ConfigError, PCIBus
 from pyemu.chips import pc
 from pyemu.chips.smbus import SMBus, memory_modules
+from pyemu.chips.usb import USBBus
 from pyemu.device import PCIConfigPorts
 
 from .ac97 import ViaAudio
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from pyemu import ISAFunction, Machine
 
 SLOT = 7
+#: The function of the USB controller with ports 1 and 2.
+FIRST_USB = 2
 
 
 class Model(NamedTuple):
@@ -97,6 +100,8 @@ def _superio_function(machine: Machine, name: str) -> ISAFunction:
 
 def _add_functions(machine: Machine, pci: PCIBus, core: pc.Core, model: Model, reset_style: str) -> dict[int, ViaFunction]:
     functions: dict[int, ViaFunction] = {}
+    usb = USBBus(4)
+    machine.add_bus(usb)
     types = (ViaIDE, ViaUSB, ViaUSB, ViaPower, ViaAudio, ViaModem)
     revisions = QEMU_REVISIONS if reset_style == "qemu" else model.revisions
     for number, (type_, revision) in enumerate(zip(types, revisions, strict=True), 1):
@@ -109,6 +114,8 @@ def _add_functions(machine: Machine, pci: PCIBus, core: pc.Core, model: Model, r
             function.attach(*channels)
             for channel in channels:
                 machine.add_device(channel, core.isa)
+        elif isinstance(function, ViaUSB):
+            function.uhci.own_ports(usb, 2 * (number - FIRST_USB))
         elif isinstance(function, ViaPower):
             function.power_off = machine.request_shutdown
             smbus = SMBus()
