@@ -18,13 +18,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal
 
 from ..errors import MigrationError
 from .channel import ChannelType, PluginSource
 from .faults import load_fault
 from .framing import StreamReader, StreamWriter
-from .pages import BlockLike, Memory, PageCount, Runs
+from .pages import Bits, BlockLike, Memory, PageCount, Runs
 from .parameters import Parameter
 
 
@@ -122,7 +123,17 @@ class PageSink(ABC):
 
 
 class PageSource(ABC):
-    """Brings the pages of one migration back; the mirror of :class:`PageSink`."""
+    """Brings the pages of one migration back; the mirror of :class:`PageSink`.
+
+    Attributes:
+        fixed_places: :meth:`wanted` and :meth:`fetch` work, and carriers may use them.
+        touched: by block name, the pages that are not known to be zero, of layouts that clear memory first and
+            then leave zero pages alone. Carriers that bring pages another way set their bits
+            (:func:`pyemu.migration.records.touch`), in any thread.
+    """
+
+    fixed_places: bool = False
+    touched: Mapping[str, Bits] = MappingProxyType({})
 
     def block_header(self, block: BlockLike) -> None:
         """Reads what follows the block's entry in the list."""
@@ -133,6 +144,10 @@ class PageSource(ABC):
     def record(self, value: int, flags: int) -> None:
         """Reads the rest of a record whose first word the core does not know."""
         raise load_fault(f"Unexpected RAM flags: {flags}")
+
+    def fault(self) -> BaseException | None:
+        """What went wrong in a thread of its own: it explains the error that the loader met because of it."""
+        return None
 
     def finish(self) -> None:
         """The stream's end has been reached."""

@@ -61,13 +61,22 @@ class Incoming:
         """
         try:
             return self._load()
-        except BaseException:
+        except BaseException as error:
+            cause = self._source.fault() if self._source is not None else None
+            # Nothing may bring pages any more when RAM is cleared.
+            self._close()
             self._clear_ram()
+            if cause is not None and cause is not error:
+                raise cause from error
             raise
         finally:
-            if self._source is not None:
-                self._source.close()
-            self._request.channel.close()
+            self._close()
+
+    def _close(self) -> None:
+        source, self._source = self._source, None
+        if source is not None:
+            source.close()
+        self._request.channel.close()
 
     def _clear_ram(self) -> None:
         for block in self._blocks.values():

@@ -102,7 +102,7 @@ class RamWriter:
         self._stream.section(wire.SECTION_END, wire.RAM_SECTION_ID)
         while self._send(self._sink.portion):
             check()
-        self._sink.sync()
+        # Looking for a page in vain went once around all blocks, and so past a sync.
         self._sink.finish()
         self._end_payload()
 
@@ -115,8 +115,11 @@ class RamWriter:
         self._end_payload()
 
     def _send(self, limit: int) -> bool:
-        """Sends up to *limit* dirty pages from where the last call ended; false if there are none anywhere."""
-        for _ in range(len(self._blocks) + 1):
+        """Sends up to *limit* dirty pages from where the last call ended; false if there are none anywhere.
+
+        Each time it comes to the end of the last block, the sink syncs: once when it looks in vain.
+        """
+        for looked_at in range(len(self._blocks) + 1):
             if not self._blocks:
                 return False
             block, bits = self._blocks[self._at]
@@ -126,6 +129,9 @@ class RamWriter:
                 if self._taken is not None:
                     self._taken(block, runs)
                 return True
+            if looked_at == len(self._blocks):
+                # Back where it began.
+                return False
             self._page = 0
             self._at += 1
             if self._at == len(self._blocks):

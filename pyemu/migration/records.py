@@ -21,6 +21,7 @@ __all__ = [
     "clear_touched",
     "gather_pages",
     "numbers_of",
+    "runs_of_numbers",
     "scatter_pages",
     "scatter_records",
     "slices",
@@ -96,6 +97,15 @@ def numbers_of(runs: Runs) -> Numbers:
     total = int(ends[-1]) if len(ends) else 0
     numbers: Numbers = np.arange(total, dtype=np.int64) + np.repeat(runs[:, 0] - (ends - counts), counts)
     return numbers
+
+
+def runs_of_numbers(numbers: Numbers) -> Runs:
+    """Pages given one by one, in the same order, neighbours in one run."""
+    if not len(numbers):
+        return np.empty((0, 2), dtype=np.int64)
+    starts = np.concatenate([[0], np.flatnonzero(np.diff(numbers) != 1) + 1])
+    counts = np.diff(np.append(starts, len(numbers)))
+    return np.stack([numbers[starts], counts], axis=1).astype(np.int64)
 
 
 def slices(block: Memory, numbers: Numbers) -> list[memoryview]:

@@ -150,6 +150,8 @@ class MappedRamSink(PageSink):
 class MappedRamSource(PageSource):
     """Reads pages from their places. Nothing is loaded before all headers are found good."""
 
+    fixed_places = True
+
     def __init__(self, context: LoadContext) -> None:
         self._stream = context.stream
         self._channel = context.stream.channel

@@ -2,7 +2,8 @@
 """The carrier: pages of the layout below are moved by several threads.
 
 With a layout that has fixed places, a thread takes a portion of pages, finds the zero pages among them
-and writes or reads the others in runs; the GIL is held for none of that. Which thread gets which portion
+and writes or reads the others in runs; the GIL is held for none of that. With one that has none, each thread has a
+connection of its own and sends packets of pages (:mod:`.sending`, :mod:`.receiving`). Which thread gets which portion
 does not matter as long as no page is in two at once, and that holds within one pass over RAM.
 """
 
@@ -15,6 +16,7 @@ from typing import Any
 from pyemu.errors import MigrationError
 from pyemu.migration import (
     ChannelType,
+    CompressionMethod,
     LoadContext,
     MigrationBackend,
     PageIndex,
@@ -23,9 +25,13 @@ from pyemu.migration import (
     Parameter,
     Runs,
     SaveContext,
+    find_compression,
 )
 from pyemu.migration.pages import BlockLike, Memory, split_runs
 
+from .packets import COMPRESSIONS, MAX_CHANNELS
+from .receiving import PacketSource
+from .sending import PacketSink
 from .workers import Workers
 
 #: Pages of one job: 2 MiB, so that the hand-over costs little beside the work and all threads end together.
@@ -56,20 +62,32 @@ class MultifdBackend(MigrationBackend):
             raise MigrationError("Migration requires multi-channel URIs (e.g. tcp)")
 
     def connections(self, layout: MigrationBackend, parameters: Mapping[str, Any]) -> int:
-        return 0 if layout.fixed_places else int(parameters["multifd-channels"])
+        # A destination takes as many channels as the source has, whatever is set here.
+        return 0 if layout.fixed_places else MAX_CHANNELS
 
     def check_start(self, enabled: frozenset[str], parameters: Mapping[str, Any]) -> None:
-        if parameters["multifd-compression"] != "none":
-            raise MigrationError(f"multifd-compression {parameters['multifd-compression']} is not supported for files")
+        self._method(parameters)
+
+    def _method(self, parameters: Mapping[str, Any]) -> tuple[CompressionMethod, int, int] | None:
+        """The compression, its level, and the flags that announce it."""
+        name = parameters["multifd-compression"]
+        if name == "none":
+            return None
+        return find_compression(name, self.plugins), parameters[f"multifd-{name}-level"], COMPRESSIONS[name]
 
     def sink(self, context: SaveContext, below: PageSink | None) -> PageSink:
         assert below is not None
+        if below.place is None:
+            return PacketSink(below, context, context.parameters["multifd-channels"], self._method(context.parameters))
         return MultifdSink(below, context.parameters["multifd-channels"])
 
     def source(self, context: LoadContext, below: PageSource | None) -> PageSource:
         assert below is not None
         if not context.into_memory:
             return below
+        if not below.fixed_places:
+            method = self._method(context.parameters)
+            return PacketSource(below, context, None if method is None else (method[0], method[2]))
         return MultifdSource(below, context.parameters["multifd-channels"])
 
 
@@ -92,7 +110,7 @@ class MultifdSink(PageSink):
 
     def submit(self, block: Memory, runs: Runs) -> None:
         for portion in split_runs(runs, PORTION):
-            self._workers.give(lambda portion=portion: self._place(block, portion))  # type: ignore[misc]
+            self._workers.give(lambda _, portion=portion: self._place(block, portion))  # type: ignore[misc]
 
     def _place(self, block: Memory, runs: Runs) -> None:
         count = self._below.place(block, runs)
@@ -145,7 +163,7 @@ class MultifdSource(PageSource):
         try:
             for block, runs in self.wanted():
                 for portion in split_runs(runs, PORTION):
-                    workers.give(lambda block=block, portion=portion: self.fetch(block, portion))  # type: ignore[misc]
+                    workers.give(lambda _, block=block, portion=portion: self.fetch(block, portion))  # type: ignore[misc]
             workers.wait()
         finally:
             workers.close()

@@ -7,7 +7,8 @@ import queue
 import threading
 from collections.abc import Callable
 
-Job = Callable[[], None]
+#: A job is told the number of the thread that does it, from 0.
+Job = Callable[[int], None]
 
 #: Jobs waiting for each thread: enough that none starves while the giver looks for more pages, few
 #: enough that a cancelled migration ends at once.
@@ -20,16 +21,21 @@ class Workers:
     Args:
         count: how many.
         name: what the threads are called, with a number behind.
+        on_error: called once, by the thread of the first job that raises.
     """
 
-    def __init__(self, count: int, name: str) -> None:
+    def __init__(self, count: int, name: str, on_error: Callable[[], object] | None = None) -> None:
         self._jobs: queue.Queue[Job | None] = queue.Queue(count * WAITING)
+        self._lock = threading.Lock()
         self._error: BaseException | None = None
-        self._threads = [threading.Thread(target=self._work, name=f"{name}-{i}", daemon=True) for i in range(count)]
+        self._on_error = on_error
+        self._threads = [
+            threading.Thread(target=self._work, args=(i,), name=f"{name}-{i}", daemon=True) for i in range(count)
+        ]
         for thread in self._threads:
             thread.start()
 
-    def _work(self) -> None:
+    def _work(self, number: int) -> None:
         while True:
             job = self._jobs.get()
             try:
@@ -37,12 +43,19 @@ class Workers:
                     return
                 # After an error the rest is only taken out of the way, so that nobody waits for ever.
                 if self._error is None:
-                    job()
+                    job(number)
             # Kept for the thread that gave the job; it is raised there, whatever it is.
             except BaseException as error:  # noqa: BLE001
-                self._error = self._error or error
+                self._failed(error)
             finally:
                 self._jobs.task_done()
+
+    def _failed(self, error: BaseException) -> None:
+        with self._lock:
+            first = self._error is None
+            self._error = self._error or error
+        if first and self._on_error is not None:
+            self._on_error()
 
     def give(self, job: Job) -> None:
         """Hands a job to the next idle thread; waits while all are busy. Raises what an earlier job raised."""

@@ -66,15 +66,14 @@ class StreamingSource(PageSource):
         self._into_memory = context.into_memory
         self._blocks: dict[str, BlockLike] = {}
         self._current: BlockLike | None = None
-        #: By block: pages that are not known to be zero.
-        self._touched: dict[str, Bits] = {}
+        self.touched: dict[str, Bits] = {}
         #: For files opened as data: page numbers and positions, in the order of the stream.
         self._found: dict[str, list[tuple[Numbers, Numbers]]] = {}
 
     def block_header(self, block: BlockLike) -> None:
         self._blocks[block.idstr] = block
         self._found[block.idstr] = []
-        self._touched[block.idstr] = page_io.new_bits(page_io.page_count(block))
+        self.touched[block.idstr] = page_io.new_bits(page_io.page_count(block))
 
     def list_end(self) -> None:
         if self._into_memory:
@@ -122,7 +121,7 @@ class StreamingSource(PageSource):
         size = block.page_size
         number = np.array([offset // size])
         if self._into_memory:
-            touch(block, number, self._touched[block.idstr])
+            touch(block, number, self.touched[block.idstr])
             self._stream.read_into(_memory(block).array[offset : offset + size].data)
         else:
             self._note(block, number, np.array([self._stream.position]))
@@ -130,13 +129,13 @@ class StreamingSource(PageSource):
 
     def _zero(self, block: BlockLike, numbers: Numbers) -> None:
         if self._into_memory:
-            clear_touched(_memory(block), numbers, self._touched[block.idstr])
+            clear_touched(_memory(block), numbers, self.touched[block.idstr])
         else:
             self._note(block, numbers, np.full(len(numbers), -1))
 
     def _more(self, block: Memory) -> None:
         """Takes all further records of the same block that are at hand, as long as there are any."""
-        touched = self._touched[block.idstr]
+        touched = self.touched[block.idstr]
         while True:
             view = self._stream.buffered(8 + block.page_size)
             taken, _, _ = scatter_records(block, view, touched)
