@@ -74,6 +74,7 @@ def pyemu_commands() -> Iterator[Command]:
     yield Command(name="demo", factory="pyemu.cli.demo", help="save a running machine, restore it, go on counting")
     yield Command(name="save", factory="pyemu.cli.save", help="save a running machine through its QMP socket")
     yield Command(name="restore", factory="pyemu.cli.restore", help="load a saved machine through a QMP socket")
+    yield Command(name="migrate", factory="pyemu.cli.migrate", help="move a running machine to a waiting one")
     yield Command(name="snapshot", factory="pyemu.cli.snapshot", help="look into saved machines")
     yield Command(name="plugins", factory="pyemu.cli.plugins", help="list, write and check plugins")
     yield Command(name="doctor", factory="pyemu.cli.doctor", help="say what this system offers and what is missing")

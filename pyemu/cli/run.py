@@ -8,6 +8,7 @@ import contextlib
 import logging
 import pathlib
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -61,7 +62,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     control.add_argument("--qmp", metavar="ADDR", help="QMP on unix:PATH or tcp:HOST:PORT")
     control.add_argument("--qtest", metavar="ADDR", help="qtest protocol; guest time moves only by clock_step")
     control.add_argument(
-        "--incoming", metavar="URI", help="load a saved machine first; 'defer' waits for QMP to say which"
+        "--incoming", metavar="URI", help="load a machine first: file:PATH, tcp:HOST:PORT, ...; 'defer' waits for QMP"
     )
     control.add_argument("-S", dest="stopped", action="store_true", help="do not start the guest")
 
@@ -92,8 +93,11 @@ def run(args: argparse.Namespace) -> int:
             _check_runnable(machine, args)
             machine.cont()
         finished.wait()
-        if machine.fault is not None:
-            raise machine.fault
+        fault = machine.fault
+        if isinstance(fault, MigrationError) and args.incoming != "defer":
+            raise MigrationError(f"{args.incoming}: {fault}", desc=fault.desc) from fault
+        if fault is not None:
+            raise fault
         return 0
 
 
@@ -114,22 +118,22 @@ def _check_runnable(machine: Machine, args: argparse.Namespace) -> None:
 
 
 def _load(machine: Machine, uri: str, start: bool) -> None:
-    """Begins to load; a file says itself which capabilities it was saved with.
+    """Begins to load; a file says itself which capabilities it was saved with. A failure ends the machine.
 
     Raises:
-        MigrationError: the file is none that can be loaded; it is named.
+        MigrationError: loading cannot begin; what was to be loaded is named.
     """
     from ..migration import read_header
 
     try:
         path, _, offset = uri.removeprefix("file:").partition(",offset=")
-        if uri.startswith("file:") and not offset:
+        if uri.startswith("file:") and not offset and not path.startswith("/dev/fdset/"):
             machine.migration.set_capabilities(dict.fromkeys(read_header(path).capabilities, True))
         machine.migration.incoming(uri, autostart=start, exit_on_error=True)
-        if machine.migration.wait() == "failed" and isinstance(machine.migration.error, MigrationError):
-            raise machine.migration.error
     except MigrationError as error:
         raise MigrationError(f"{uri}: {error}", desc=error.desc) from error
+    if machine.migration.listening:
+        print(f"pyemu: waiting for a migration at {' and '.join(machine.migration.listening)}", file=sys.stderr)
 
 
 def machine_arguments(args: argparse.Namespace) -> dict[str, Any]:
@@ -177,7 +181,10 @@ class _Finished:
         while not self._machine.exited.is_set():
             self._changed.wait()
             self._changed.clear()
-            if self._machine.fault is not None and not self._keep:
+            if self._machine.shutdown_reason is not None:
+                # The event comes just before the end that it announces.
+                self._machine.exited.wait()
+            elif self._machine.fault is not None and not self._keep:
                 return
 
 

@@ -21,6 +21,7 @@ from .assembly import Assembly, blaming
 from .boot import BootImages
 from .events import EventSource, Listener
 from .loop import Loop
+from .move import MoveReport, move
 from .save import SaveReport, save
 from .sections import cpu_sections, device_sections
 from .throttle import MAXIMUM
@@ -49,7 +50,8 @@ class Machine(Assembly):
         loaders: ``(file, address)`` pairs of raw files copied into RAM at each reset.
         uuid: of the machine, as text.
         clock: ``"host"``, or ``"step"`` for a clock that moves only by ``clock_step``.
-        incoming: wait for a migration instead of starting.
+        incoming: wait for a migration instead of starting: where to receive it, a URI or a channel list, or True to
+            be told later (``machine.migration.incoming()``). The guest runs on if it ran when it left.
         plugins: the plugin manager to use; the process's own by default.
 
     Raises:
@@ -74,7 +76,7 @@ class Machine(Assembly):
         loaders: Sequence[tuple[str | os.PathLike[str], int]] = (),
         uuid: str | None = None,
         clock: str = "host",
-        incoming: bool = False,
+        incoming: bool | str | Sequence[Any] = False,
         plugins: PluginManager | None = None,
     ) -> None:
         super().__init__(
@@ -98,13 +100,14 @@ class Machine(Assembly):
         self.events = EventSource()
         self.exited = threading.Event()
         self.shutdown_reason: str | None = None
-        self._state = "inmigrate" if incoming else "prelaunch"
+        waits = incoming is not False
+        self._state = "inmigrate" if waits else "prelaunch"
         self._closed = False
         self._loop = Loop(self.clock, on_exit=self._engine_exit, on_error=self._fail, check=self.take_fault)
 
         try:
             self._assemble(drives)
-            self._images.check(self.cpu_name, incoming=incoming)
+            self._images.check(self.cpu_name, incoming=waits)
             self._loop.engine = self.engine
             self._reset_all()
         except BaseException:
@@ -114,6 +117,12 @@ class Machine(Assembly):
         self.ports.set_fault_listener(self._kick_engine)
         self.memory.set_fault_listener(self._kick_engine)
         self._loop.start()
+        if not isinstance(incoming, bool):
+            try:
+                self.migration.incoming(incoming if isinstance(incoming, str) else list(incoming))
+            except BaseException:
+                self.close()
+                raise
 
     # -- description ------------------------------------------------------------------------------
 
@@ -415,6 +424,34 @@ class Machine(Assembly):
             direct_io=direct_io,
             background=background,
             progress=progress,
+        )
+
+    def migrate(
+        self,
+        where: str | Sequence[Any],
+        *,
+        multifd: int = 0,
+        max_bandwidth: int = 0,
+        downtime_ms: int = 300,
+        progress: Callable[[Any], None] | None = None,
+    ) -> MoveReport:
+        """Moves the machine to one that waits for it; the guest runs on here until its last pages go over.
+
+        Returns when all has been sent; the machine is then in run state ``postmigrate``. To let it happen in the
+        background, or to cancel it, see :attr:`migration`.
+
+        Args:
+            where: ``tcp:HOST:PORT``, ``unix:PATH``, ``fd:N``, ``exec:COMMAND``, ..., or a list of channels.
+            multifd: connections that carry pages beside the main one; both sides must agree on the number.
+            max_bandwidth: bytes a second until the guest is stopped, 0 for as many as go.
+            downtime_ms: how long the guest may stand still in the end, as far as that can be estimated.
+            progress: called with a :class:`~pyemu.migration.Progress` now and then.
+
+        Raises:
+            MigrationError: it failed or was cancelled; the guest goes on here as before.
+        """
+        return move(
+            self, where, multifd=multifd, max_bandwidth=max_bandwidth, downtime_ms=downtime_ms, progress=progress
         )
 
     # -- migration host ---------------------------------------------------------------------------

@@ -162,6 +162,11 @@ class Listener(ABC):
         """Where it listens, as control protocols write it; empty where nobody connects."""
         return ()
 
+    @property
+    def uris(self) -> Sequence[str]:
+        """The same as URIs that a source can be given."""
+        return ()
+
     @abstractmethod
     def accept(self) -> InputChannel:
         """Waits for the source's main connection. The listener lives until it is closed or that channel is."""

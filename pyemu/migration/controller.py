@@ -108,6 +108,12 @@ class MigrationController(MigrationSettings):
             now_ms = round((time.monotonic() - self._started) * 1000)
             return self._statistics.as_dict(self.status, error, now_ms)
 
+    @property
+    def listening(self) -> list[str]:
+        """URIs at which this machine waits for its source to connect; port 0 has become a real one in them."""
+        listener = self._listener
+        return [] if listener is None else list(listener.uris)
+
     def wait(self, timeout: float | None = None) -> str:
         """Waits for the end of a migration under way.
 

@@ -64,10 +64,12 @@ class Bound:
         self,
         sockets: Sequence[socket.socket],
         addresses: Sequence[Mapping[str, Any]],
+        uris: Sequence[str],
         after: Callable[[], None] = lambda: None,
     ) -> None:
         self.sockets = list(sockets)
         self.addresses = list(addresses)
+        self.uris = list(uris)
         self._after = after
 
     def close(self) -> None:
@@ -87,7 +89,6 @@ class SocketListener(Listener):
 
     def __init__(self, bound: Bound, context: ChannelContext, channel: SocketChannel) -> None:
         self._bound = bound
-        self._addresses = list(bound.addresses)
         self._interrupt = context.interrupt.below()
         self._above = context.interrupt
         self._missing = 1 + context.further
@@ -101,7 +102,11 @@ class SocketListener(Listener):
 
     @property
     def addresses(self) -> Sequence[Mapping[str, Any]]:
-        return self._addresses
+        return self._bound.addresses
+
+    @property
+    def uris(self) -> Sequence[str]:
+        return self._bound.uris
 
     def accept(self) -> InputChannel:
         with self._accepting:
@@ -223,7 +228,7 @@ class UnixChannel(SocketChannel):
             sock.close()
             remove()
             raise MigrationError(f"Failed to listen on socket {path}: {error.strerror}") from error
-        return Bound([sock], [{"type": "unix", "path": address}], remove)
+        return Bound([sock], [{"type": "unix", "path": address}], [f"unix:{address}"], remove)
 
 
 def _unix_socket() -> socket.socket:

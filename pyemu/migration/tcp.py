@@ -130,7 +130,7 @@ class TCPChannel(SocketChannel):
             except OSError as failed:
                 error = failed
                 continue
-            return Bound(sockets, [_describe(sock) for sock in sockets])
+            return Bound(sockets, [_describe(sock) for sock in sockets], [_uri(sock) for sock in sockets])
         reason = error.strerror if error is not None else f"no port from {first} to {last}"
         raise MigrationError(f"Failed to bind socket: {address}: {reason}", desc=f"Failed to bind socket: {reason}")
 
@@ -232,3 +232,8 @@ def _describe(sock: socket.socket) -> dict[str, Any]:
     host, port = sock.getsockname()[:2]
     version = "ipv6" if sock.family == socket.AF_INET6 else "ipv4"
     return {"type": "inet", "host": host, "port": str(port), version: True}
+
+
+def _uri(sock: socket.socket) -> str:
+    host, port = sock.getsockname()[:2]
+    return f"tcp:[{host}]:{port}" if sock.family == socket.AF_INET6 else f"tcp:{host}:{port}"

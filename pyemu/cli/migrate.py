@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: MIT
+"""``pyemu migrate``: moves a running machine to one that waits for it, through the QMP socket of the former."""
+
+from __future__ import annotations
+
+import argparse
+
+from . import options
+from .qmpclient import QMPConnection
+from .transfer import follow, set_capabilities
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Moves a running machine to another process that was started with --incoming."
+    parser.add_argument("--qmp", required=True, metavar="ADDR", help="the machine's socket: unix:PATH or tcp:HOST:PORT")
+    parser.add_argument("uri", help="where the other one listens: tcp:HOST:PORT, unix:PATH, exec:COMMAND")
+    parser.add_argument("--multifd", type=int, default=0, metavar="N", help="carry pages over N further connections")
+    parser.add_argument(
+        "--max-bandwidth", type=options.size, default=0, metavar="SIZE", help="a second, e.g. 100M; unlimited by default"
+    )
+    parser.add_argument("--downtime", type=int, default=300, metavar="MS", help="the guest may stand still that long")
+
+
+def run(args: argparse.Namespace) -> int:
+    with QMPConnection(args.qmp) as qmp:
+        set_capabilities(qmp, mapped_ram=False, multifd=args.multifd > 0)
+        parameters = {"max_bandwidth": args.max_bandwidth, "downtime_limit": args.downtime}
+        if args.multifd:
+            parameters["multifd_channels"] = args.multifd
+        qmp.execute("migrate-set-parameters", **parameters)
+        qmp.execute("migrate", uri=args.uri)
+        info = follow(qmp, f"moving to {args.uri}", "the machine was not moved")
+    sent = info["ram"]["transferred"]
+    print(f"{args.uri}: {sent} bytes in {info['total-time']} ms, downtime {info['downtime']} ms")
+    return 0
