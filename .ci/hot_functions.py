@@ -31,6 +31,7 @@ HOT = {
     "pyemu/device/_clock.pyx": ("_monotonic", "now"),
     "pyemu/chips/_uart16550.pyx": ("c_read", "c_write", "update", "_read", "_write"),
     "pyemu/chips/_i8254.pyx": ("value", "out", "c_read", "c_write", "_read", "_write"),
+    "pyemu/chips/_vga.pyx": ("locate", "read_byte", "write_byte", "status", "_read_window", "_write_window"),
     "pyemu/chips/_i8259.pyx": ("set_line", "pending", "take", "end_of_interrupt", "c_read", "c_write"),
 }  # fmt: skip
 DEFINITION = re.compile(r"\s*(?:cdef|cpdef|def)\b[^=]*?\b(\w+)\(")

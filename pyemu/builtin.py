@@ -29,6 +29,9 @@ def pyemu_devices() -> Iterator[DeviceType]:
     yield DeviceType(name="smbus-eeprom", factory=f"{chips}.smbus:EEPROM", bus="smbus", help="EEPROM of 256 bytes")
     yield DeviceType(name="usb-kbd", factory=f"{chips}.usb_keyboard:USBKeyboard", bus="usb", help="USB keyboard")
     yield DeviceType(name="usb-storage", factory=f"{chips}.usb_storage:USBStorage", bus="usb", help="USB disk, drive=FILE")
+    yield DeviceType(name="smbus-eeprom", factory=f"{chips}.smbus:EEPROM", help="EEPROM of 256 bytes on an SMBus")
+    yield DeviceType(name="isa-vga", factory=f"{chips}.vga:ISAVGA", help="VGA card without a BIOS", bus="isa")
+    yield DeviceType(name="pci-vga", factory=f"{chips}.vga:PCIVGA", help="VGA card; romfile=F is its BIOS", bus="pci")
 
 
 @hookimpl
@@ -75,6 +78,7 @@ def pyemu_commands() -> Iterator[Command]:
     yield Command(name="save", factory="pyemu.cli.save", help="save a running machine through its QMP socket")
     yield Command(name="restore", factory="pyemu.cli.restore", help="load a saved machine through a QMP socket")
     yield Command(name="migrate", factory="pyemu.cli.migrate", help="move a running machine to a waiting one")
+    yield Command(name="screenshot", factory="pyemu.cli.screenshot", help="a picture of a running machine's screen")
     yield Command(name="snapshot", factory="pyemu.cli.snapshot", help="look into saved machines")
     yield Command(name="plugins", factory="pyemu.cli.plugins", help="list, write and check plugins")
     yield Command(name="doctor", factory="pyemu.cli.doctor", help="say what this system offers and what is missing")

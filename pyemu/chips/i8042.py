@@ -7,9 +7,10 @@ Its output port is also the PC's oldest way to reset the processor (bit 0, activ
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ..device import IRQOut, ISADevice, Property, VMState, vmstate
+from ..device.keys import chord
 from ..errors import MigrationError
 from ..memory import PortioEntry
 from .ps2 import PS2Keyboard
@@ -148,6 +149,18 @@ class KeyboardController(ISADevice):
         taken = self.keyboard.press(codes)
         self._fill()
         return taken
+
+    def press_keys(self, names: Sequence[str]) -> bool:
+        """Types a chord of keys by name, in scan code set 2; false when it is lost.
+
+        Raises:
+            KeyError: no such key.
+        """
+        return self.press(chord(names))
+
+    def takes_keys(self) -> bool | None:
+        """Whether the keyboard's queue is empty; None while the guest has it switched off."""
+        return not self.keyboard.count if self.keyboard.scanning else None
 
     # -- ports ------------------------------------------------------------------------------------
 

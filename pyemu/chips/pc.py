@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from ..device import Bus, Clock, Device, IRQLine, ISABus
+from ..device import Bus, Clock, Device, IRQLine, ISABus, PCIBus
+from ..device.pci_device import COMMAND_IO, COMMAND_MEMORY, REG_COMMAND
 from ..errors import ConfigError
 from ..memory import AddressSpace, MemoryRegion, PortSpace, RAMBlock
 from ._floppy import media_of
 from .cf9 import ResetControl
 from .fdc import FloppyController
+from .fwcfg import FirmwareConfig
 from .i8042 import KeyboardController
 from .i8237 import DMAController
 from .i8254 import PIT
@@ -24,6 +26,8 @@ from .parallel import ParallelPort
 from .port61 import SystemControlB
 from .port92 import SystemControlA
 from .uart16550 import UART16550
+from .vga import ISAVGA, PCIVGA, read_rom
+from .vga_setup import ISA_NAMES, PCI_NAMES, find_rom, font_of, set_text_mode
 
 if TYPE_CHECKING:
     from ..device import BlockBackend, Chardev
@@ -55,6 +59,7 @@ class Host(Protocol):
     board: str
     memory_size: int
     bios: Path | None
+    kernel: Path | None
     ports: PortSpace
     memory: AddressSpace
     system_memory: MemoryRegion
@@ -191,6 +196,44 @@ def set_cmos(rtc: RTC, machine: Host) -> None:
     for at, (value, length) in values.items():
         rtc.cmos[at : at + length] = value.to_bytes(length, "little")
     rtc.cmos[CMOS_CHECKSUM : CMOS_CHECKSUM + 2] = sum(rtc.cmos[at] for at in CMOS_CHECKSUMMED).to_bytes(2, "big")
+
+
+def add_vga(machine: Host, isa: ISABus, pci: PCIBus | None = None, vgabios: str | None = None) -> ISAVGA | PCIVGA:
+    """A VGA: on the PCI bus where there is one, else on the ISA bus.
+
+    A kernel that is started without a BIOS finds it in text mode, with the video BIOS's font; a BIOS finds the video BIOS.
+
+    Args:
+        machine: the machine.
+        isa, pci: its buses.
+        vgabios: the video BIOS; None for the one of an installed SeaBIOS, if there is any.
+
+    Raises:
+        ConfigError: *vgabios* is no option ROM.
+    """
+    found = Path(vgabios) if vgabios is not None else find_rom(ISA_NAMES if pci is None else PCI_NAMES)
+    rom = read_rom(found) if found is not None else None
+    vga: ISAVGA | PCIVGA
+    if pci is not None:
+        vga = PCIVGA(addr="2.0", romfile=str(found) if found is not None else None)
+        machine.add_device(vga, pci)
+    else:
+        vga = ISAVGA()
+        machine.add_device(vga, isa)
+        if rom is not None and machine.bios is not None:
+            files = FirmwareConfig()
+            files.add_file("vgaroms/vgabios.bin", rom)
+            machine.add_device(files, isa)
+    if machine.kernel is not None and machine.bios is None:
+        font = font_of(rom) if rom is not None else None
+
+        def set_up() -> None:
+            if isinstance(vga, PCIVGA):
+                vga.config_write(REG_COMMAND, 2, COMMAND_IO | COMMAND_MEMORY)
+            set_text_mode(machine.ports, machine.memory, font)
+
+        machine.on_reset(set_up)
+    return vga
 
 
 def serial_port(machine: Host, n: int) -> UART16550:

@@ -13,9 +13,10 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..device.options import escape_commas
 from ..errors import ConfigError, MigrationError
 from ..plugin import PluginManager
-from . import options
+from . import display, options, post
 
 if TYPE_CHECKING:
     from ..device.properties import Property
@@ -45,6 +46,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="stdio, null, file:PATH, unix:PATH, tcp:HOST:PORT or none; one for each serial port",
     )
+    devices.add_argument("--cdrom", metavar="FILE", help="short for --drive file=FILE,media=cdrom")
+    devices.add_argument(
+        "--display",
+        metavar="KIND",
+        default="none",
+        help="terminal (Ctrl-] ends the program), png:FILE (kept up to date) or none; gives the board a VGA",
+    )
+    devices.add_argument("--post", action="store_true", help="show the POST codes that firmware writes to port 80")
     guest = parser.add_argument_group("guest")
     guest.add_argument("--bios", metavar="FILE", help="firmware image")
     guest.add_argument("--kernel", metavar="FILE", help="image with the 32-bit Linux boot protocol")
@@ -82,11 +91,14 @@ def run(args: argparse.Namespace) -> int:
         if not keep:  # what goes wrong is the program's last line then; it need not be logged as well
             logging.getLogger("pyemu.machine").setLevel(logging.CRITICAL)
         finished = _Finished(machine, keep)
+        if args.post:
+            post.watch(machine)
         if args.qmp:
             stack.callback(QMPServer(machine, args.qmp).close)
         if args.qtest:
             stack.callback(QTestServer(machine, args.qtest).close)
         stack.enter_context(_signals(machine))
+        stack.enter_context(display.shown(machine, args.display, keyboard="stdio" not in args.serial))
         if args.incoming not in (None, "defer"):
             _load(machine, args.incoming, start=not args.stopped)
         elif args.incoming is None and not args.stopped:
@@ -139,6 +151,10 @@ def _load(machine: Machine, uri: str, start: bool) -> None:
 def machine_arguments(args: argparse.Namespace) -> dict[str, Any]:
     """What the command line says, as arguments of :class:`~pyemu.Machine`."""
     board, properties = args.machine
+    if display.parse(args.display)[0] != "none":
+        known = args.plugins.get("board", board).properties
+        if any(p.name == "vga" for p in known):
+            properties = {"vga": True, **properties}
     for kind in ("bios", "kernel", "initrd"):
         name = getattr(args, kind)
         if name is not None and not pathlib.Path(name).is_file():
@@ -151,7 +167,7 @@ def machine_arguments(args: argparse.Namespace) -> dict[str, Any]:
         "cpu": args.cpu,
         "devices": args.device,
         "serial": args.serial,
-        "drives": args.drive,
+        "drives": [*args.drive, *([f"file={escape_commas(args.cdrom)},media=cdrom"] if args.cdrom else [])],
         "kernel": args.kernel,
         "append": args.append,
         "initrd": args.initrd,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, ControlError
+from . import screen
 from .qmp import version_info
 
 if TYPE_CHECKING:
@@ -142,6 +143,20 @@ class Commands:
                 raise
 
         m.call(copy)
+
+    # -- screen and keyboard ----------------------------------------------------------------------
+
+    def screendump(self, *, filename: str, format: str = "ppm", device: str | None = None, head: int = 0) -> None:
+        """Writes a picture of the screen; the file appears whole or not at all."""
+        screen.dump(self._machine, _file_name("screendump", filename), format, device, head)
+
+    def query_screen_text(self, *, device: str | None = None) -> dict[str, Any]:
+        """The characters on the screen, none while it shows graphics (not a QEMU command)."""
+        return screen.text(self._machine, device)
+
+    def send_key(self, *, keys: list[Any], hold_time: int | None = None) -> None:
+        """Presses keys together and lets them go."""
+        screen.send_key(self._machine, keys)
 
     # -- migration --------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from .block import BlockBackend, assign_indexes, open_drive
 from .bus import Bus
 from .chardev import Chardev, open_chardev
 from .device import Device
+from .display import Display, Keyboard, Picture, Text
 from .dma import DMAClient, DMAController, DMARequest
 from .isa import ISABus, ISADevice, ISAFunction
 from .pci import PCIBus, PCIConfigPorts
@@ -25,19 +26,23 @@ __all__ = [
     "DMAController",
     "DMARequest",
     "Device",
+    "Display",
     "IRQLine",
     "IRQOut",
     "ISABus",
     "ISADevice",
     "ISAFunction",
+    "Keyboard",
     "PCIBus",
     "PCIConfigPorts",
     "PCIDevice",
+    "Picture",
     "Property",
     "Register",
     "RegisterBlock",
     "RegisterTable",
     "RegisterValue",
+    "Text",
     "Timer",
     "VMState",
     "assign_indexes",

@@ -32,6 +32,7 @@ REG_HEADER = 0x0E
 REG_BAR0 = 0x10
 REG_SUBSYSTEM_VENDOR = 0x2C
 REG_SUBSYSTEM = 0x2E
+REG_ROM = 0x30
 REG_CAPABILITIES = 0x34
 REG_INTERRUPT_LINE = 0x3C
 REG_INTERRUPT_PIN = 0x3D
@@ -47,6 +48,10 @@ STATUS_INTX = 1 << 3
 STATUS_CAPABILITIES = 1 << 4
 STATUS_W1C = 0xF900
 HEADER_MULTIFUNCTION = 0x80
+#: The expansion ROM is a base register beside the six, with a switch of its own in bit 0.
+ROM = 6
+ROM_ENABLE = 0x01
+MIN_ROM, MAX_ROM = 1 << 11, 1 << 24
 
 # The header's registers by name; a device's values and writable bits are its own.
 _HEADER = (
@@ -88,7 +93,7 @@ class _Bar:
 
     @property
     def register(self) -> int:
-        return REG_BAR0 + 4 * self.number
+        return REG_ROM if self.number == ROM else REG_BAR0 + 4 * self.number
 
 
 class PCIDevice(Device):
@@ -269,6 +274,17 @@ class PCIDevice(Device):
         self._bars[number] = bar
         self.define(bar.register, 4, flags, wmask=-size & (0xFFFFFFFC if io else 0xFFFFFFF0))
 
+    def register_rom(self, region: MemoryRegion, size: int) -> None:
+        """Declares the expansion ROM register, behind which *region* appears while its bit 0 and memory decoding are on.
+
+        Raises:
+            ConfigError: there is one already, or *size* is not a power of two from 2 KiB to 16 MiB.
+        """
+        if ROM in self._bars or size & (size - 1) or not MIN_ROM <= size <= MAX_ROM:
+            raise ConfigError(f"{self.type_name}: an expansion ROM of {size} bytes cannot be decoded")
+        self._bars[ROM] = _Bar(ROM, "mem32", size, region, MEMORY_PRIORITY)
+        self.define(REG_ROM, 4, 0, wmask=-size & 0xFFFFF800 | ROM_ENABLE)
+
     def add_capability(self, id: int, size: int, offset: int) -> int:
         """Appends an entry of *size* bytes at *offset* to the list that register 34 begins; returns *offset*.
 
@@ -304,7 +320,8 @@ class PCIDevice(Device):
             mask = self.wmask[at]
             self.config[at] = ((self.config[at] & ~mask) | (byte & mask)) & ~(byte & self.w1c[at])
         end = register + size
-        if (register < REG_COMMAND + 2 and end > REG_COMMAND) or (register < REG_BAR0 + 24 and end > REG_BAR0):
+        places = ((REG_COMMAND, 2), (REG_BAR0, 24), (REG_ROM, 4))
+        if any(register < first + length and end > first for first, length in places):
             self.update_mappings()
 
     @property
@@ -377,7 +394,7 @@ class PCIDevice(Device):
         needed = COMMAND_IO if bar.kind == "io" else COMMAND_MEMORY
         if not self.command & needed or (bar.kind == "mem32" and self.bus.memory is None):
             return None
-        if not self.bar_decodes(bar.number):
+        if not self.bar_decodes(bar.number) or (bar.number == ROM and not self.config[REG_ROM] & ROM_ENABLE):
             return None
         at = int.from_bytes(self.config[bar.register : bar.register + 4], "little") & -bar.size & 0xFFFFFFFF
         # The all-ones pattern of a sizing probe reaches the very end of the space: not an address.

@@ -16,7 +16,9 @@ from ..device import (
     Chardev,
     Clock,
     Device,
+    Display,
     IRQLine,
+    Keyboard,
     assign_indexes,
     open_chardev,
     open_drive,
@@ -204,6 +206,16 @@ class Assembly(ABC):
     def drives(self, interface: str) -> list[BlockBackend]:
         """The user's drives on *interface* (``ide``, ``floppy``), by index."""
         return sorted((d for d in self._drives if d.interface == interface), key=lambda d: d.index or 0)
+
+    @property
+    def displays(self) -> list[Display]:
+        """The devices with a screen, in the order they were plugged in."""
+        return [device for device in self.devices.values() if isinstance(device, Display)]
+
+    @property
+    def keyboards(self) -> list[Keyboard]:
+        """The devices that keys can be typed on, in the order they were plugged in."""
+        return [device for device in self.devices.values() if isinstance(device, Keyboard)]
 
     def connect_cpu_interrupt(self, pic: Any) -> None:
         """Makes *pic* the processor's interrupt controller: its ``intr`` pin and its acknowledge cycle."""

@@ -10,6 +10,7 @@ import pytest
 
 from pyemu.chips.cf9 import ResetControl
 from pyemu.chips.fdc import FloppyController
+from pyemu.chips.fwcfg import FirmwareConfig
 from pyemu.chips.i8042 import KeyboardController
 from pyemu.chips.i8237 import DMAController
 from pyemu.chips.i8254 import PIT
@@ -19,6 +20,7 @@ from pyemu.chips.mc146818 import RTC
 from pyemu.chips.parallel import ParallelPort
 from pyemu.chips.port92 import SystemControlA
 from pyemu.chips.uart16550 import UART16550
+from pyemu.chips.vga import ISAVGA, PCIVGA
 from pyemu.device import BlockBackend, Device
 from pyemu.testing import DeviceConformance
 
@@ -114,3 +116,15 @@ class TestSystemControlA(DeviceConformance):
 
 class TestResetControl(DeviceConformance):
     device_class = ResetControl
+
+
+class TestFirmwareConfig(DeviceConformance):
+    device_class = FirmwareConfig
+
+
+class TestISAVGA(DeviceConformance):
+    device_class = ISAVGA
+
+
+class TestPCIVGA(DeviceConformance):
+    device_class = PCIVGA

@@ -15,7 +15,15 @@ if TYPE_CHECKING:
 
 
 def build(
-    machine: Machine, *, superio: str, config: int, iobase: int, strict_double_write: bool, wide_access: str
+    machine: Machine,
+    *,
+    superio: str,
+    config: int,
+    iobase: int,
+    strict_double_write: bool,
+    wide_access: str,
+    vga: bool,
+    vgabios: str | None,
 ) -> None:
     """Assembles the board."""
     if superio != "pc87312":
@@ -36,3 +44,5 @@ def build(
         chip.attach(name, function)
         machine.add_device(function, core.isa)
     machine.add_device(chip, core.isa)
+    if vga:
+        pc.add_vga(machine, core.isa, vgabios=vgabios)

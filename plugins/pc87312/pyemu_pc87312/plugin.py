@@ -25,5 +25,7 @@ def pyemu_boards() -> Iterator[Board]:
                 "wide-access", "choice", "lanes", "accesses wider than a port: byte lanes, or as QEMU does",
                 choices=("lanes", "qemu"),
             ),
+            Property("vga", "bool", False, "a VGA card"),
+            Property("vgabios", "str", None, "its video BIOS; by default that of an installed SeaBIOS"),
         ),
     )  # fmt: skip

@@ -58,6 +58,8 @@ def build(
     superio_gate: bool,
     firmware: str,
     wide_access: str,
+    vga: bool,
+    vgabios: str | None,
 ) -> None:
     """Assembles the board."""
     model = MODELS.get(southbridge)
@@ -72,6 +74,9 @@ def build(
     machine.add_bus(pci)
     machine.add_device(PCIConfigPorts(), pci)
     machine.add_device(ViaHostBridge(addr="0.0"), pci)
+
+    if vga:
+        pc.add_vga(machine, core.isa, pci, vgabios)
 
     bridge = model.bridge(addr=f"{SLOT:x}.0", reset_style=reset_style)
     machine.add_device(bridge, pci)
