@@ -29,7 +29,6 @@ def pyemu_devices() -> Iterator[DeviceType]:
     yield DeviceType(name="smbus-eeprom", factory=f"{chips}.smbus:EEPROM", bus="smbus", help="EEPROM of 256 bytes")
     yield DeviceType(name="usb-kbd", factory=f"{chips}.usb_keyboard:USBKeyboard", bus="usb", help="USB keyboard")
     yield DeviceType(name="usb-storage", factory=f"{chips}.usb_storage:USBStorage", bus="usb", help="USB disk, drive=FILE")
-    yield DeviceType(name="smbus-eeprom", factory=f"{chips}.smbus:EEPROM", help="EEPROM of 256 bytes on an SMBus")
     yield DeviceType(name="isa-vga", factory=f"{chips}.vga:ISAVGA", help="VGA card without a BIOS", bus="isa")
     yield DeviceType(name="pci-vga", factory=f"{chips}.vga:PCIVGA", help="VGA card; romfile=F is its BIOS", bus="pci")
 
