@@ -67,7 +67,7 @@ class Fixture:
 
     def poke(self, chance: random.Random) -> Any:
         """One random access to whatever the guest can reach of the device; what a read gave, or None."""
-        ranges = [(region.start, region.length) for region in self.ports.regions()]
+        ranges = self._pokable()
         if not ranges:
             return None
         start, length = chance.choices(ranges, weights=[length for _, length in ranges])[0]
@@ -76,6 +76,10 @@ class Fixture:
             return self.read(port, size)
         self.write(port, chance.getrandbits(8 * size), size)
         return None
+
+    def _pokable(self) -> list[tuple[int, int]]:
+        """(first port, how many) of what :meth:`poke` chooses from."""
+        return [(region.start, region.length) for region in self.ports.regions()]
 
     def _raise_fault(self) -> None:
         fault = self.ports.take_fault() or self.memory.take_fault()
@@ -109,6 +113,10 @@ class PCIFixture(Fixture):
     def mapped(self) -> list[int]:
         """Every port that something answers at, the configuration ports left out."""
         return [port for port in super().mapped() if not 0xCF8 <= port <= 0xCFF]
+
+    def _pokable(self) -> list[tuple[int, int]]:
+        # The address at CF8 is no state of the device under test.
+        return [part for part in super()._pokable() if not 0xCF8 <= part[0] <= 0xCFF]
 
     def config_read(self, device: PCIDevice, register: int, size: int = 4) -> int:
         """A configuration read, the way a guest makes it."""
