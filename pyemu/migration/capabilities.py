@@ -41,7 +41,15 @@ QEMU_CAPABILITIES = (
     "mapped-ram",
 )
 #: What the core itself serves.
-CORE_CAPABILITIES = ("auto-converge", "background-snapshot", "events", "pause-before-switchover", "validate-uuid")
+CORE_CAPABILITIES = (
+    "auto-converge",
+    "background-snapshot",
+    "events",
+    "pause-before-switchover",
+    "return-path",
+    "switchover-ack",
+    "validate-uuid",
+)
 
 _NOT_WITH_BACKGROUND_SNAPSHOT = (
     "postcopy-ram",

@@ -195,11 +195,13 @@ class ChannelType(ABC):
     Attributes:
         seekable: its channels are; known before one is opened, so a migration can be refused early.
         multiple: its channels are.
+        one_way: none of its channels has a :meth:`~OutputChannel.reply`; others may have one or not.
         connects: opening an output waits for somebody else, so it is not for the thread that gave the command.
     """
 
     seekable: bool = False
     multiple: bool = False
+    one_way: bool = False
     connects: bool = False
 
     @abstractmethod

@@ -35,6 +35,7 @@ class FileChannel(ChannelType):
     """``file:PATH[,offset=N]``."""
 
     seekable = True
+    one_way = True
 
     def parse(self, text: str) -> FileAddress:
         return FileAddress(*split_address(text))

@@ -22,7 +22,7 @@ from .descriptors import Descriptors
 from .host import MigrationHost
 from .incoming import Incoming, IncomingRequest
 from .interrupt import Cancelled, Interrupt
-from .outgoing import Outgoing, OutgoingRequest
+from .outgoing import ONE_WAY, Outgoing, OutgoingRequest
 from .sections import settled
 from .settings import MigrationSettings
 from .statistics import ProgressCallback, Statistics
@@ -184,6 +184,8 @@ class MigrationController(MigrationSettings):
             state = self._host.run_state
             if state == "inmigrate":
                 raise MigrationError("Guest is waiting for an incoming migration")
+            if "return-path" in self._enabled and channel_type.one_way:
+                raise MigrationError(ONE_WAY)
             if state == "postmigrate":
                 raise MigrationError("Can't migrate the vm that was paused due to previous migration")
             self._outgoing = True

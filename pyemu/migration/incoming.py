@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..errors import MigrationError
 from . import pages, wire
 from .backend import LoadContext, MigrationBackend, PageSource
 from .channel import InputChannel
@@ -16,6 +18,7 @@ from .faults import load_fault
 from .framing import StreamReader
 from .host import MigrationHost
 from .ram import RamReader
+from .returnpath import Replies
 from .sections import SectionHeader, SectionTable, read_footer, read_header
 
 
@@ -48,6 +51,7 @@ class Incoming:
         self._source: PageSource | None = None
         self._open: dict[int, str] = {}
         self._return_path = False
+        self._replies: Replies | None = None
 
     def run(self) -> str:
         """Loads everything.
@@ -63,6 +67,10 @@ class Incoming:
             return self._load()
         except BaseException as error:
             cause = self._source.fault() if self._source is not None else None
+            if self._replies is not None:
+                # The source sees the connection end in any case; whether this reaches it tells nothing.
+                with contextlib.suppress(MigrationError):
+                    self._replies.shut(1)
             # Nothing may bring pages any more when RAM is cleared.
             self._close()
             self._clear_ram()
@@ -101,6 +109,9 @@ class Incoming:
         read_tail(self._stream)
         request.channel.finish()
         host.call(host.ram_changed)
+        if self._replies is not None:
+            # Before the guest runs: a source that cannot be told has taken its own guest up again, or will.
+            self._replies.shut(0)
         return self._table.global_state.name if self._table.has_global_state else "running"
 
     def _section(self) -> bool:
@@ -144,6 +155,21 @@ class Incoming:
             raise load_fault(f"{name} received with bad length - expecting {lengths[0]}, got {length}")
         data = self._stream.read(length, "a command")
         if number == wire.CMD_OPEN_RETURN_PATH:
-            self._return_path = True
-        if number == wire.CMD_PING and not self._return_path:
-            raise load_fault(f"CMD_PING ({int.from_bytes(data, 'big'):#x}) received with no return path")
+            self._open_return_path()
+        elif number == wire.CMD_PING:
+            token = int.from_bytes(data, "big")
+            if not self._return_path:
+                raise load_fault(f"CMD_PING ({token:#x}) received with no return path")
+            if self._replies is not None:
+                self._replies.pong(token)
+
+    def _open_return_path(self) -> None:
+        if self._return_path:
+            raise load_fault("OPEN_RETURN_PATH comes a second time")
+        self._return_path = True
+        back = self._request.channel.reply()
+        # A stream that was kept in a file may ask as well; nobody waits for an answer then.
+        if back is not None:
+            self._replies = Replies(back)
+            if "switchover-ack" in self._request.capabilities:
+                self._replies.acknowledge_switchover()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import struct
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from .framing import StreamWriter
 from .host import MigrationHost
 from .pages import MemoryView
 from .ram import RamWriter
+from .returnpath import ReturnPath
 from .sections import encode_sections, write_sections
 from .statistics import Progress, ProgressCallback, Statistics
 
@@ -36,6 +38,8 @@ LIMITED_STEP = 64
 MAXIMUM_FACTOR = 3
 #: Bandwidths below this many bytes a second mean no limit.
 UNLIMITED_BELOW = 10
+#: The refusal of a return path where the destination cannot answer.
+ONE_WAY = "Return path requires a transport that goes both ways (e.g. tcp)"
 _PROGRESS_INTERVAL = 0.05
 
 
@@ -88,6 +92,7 @@ class Outgoing:
         self._bandwidth = 0.0
         self._next_progress = 0.0
         self._converge: AutoConverge | None = None
+        self._return_path: ReturnPath | None = None
 
     # -- the whole --------------------------------------------------------------------------------
 
@@ -101,14 +106,25 @@ class Outgoing:
             self._setup()
             self._precopy()
             self._switchover()
-        except BaseException:
+        except BaseException as error:
+            reason = self._reason(error)
             self._release()
             self._request.channel.abort()
             self._put_back()
-            raise
+            if reason is error:
+                raise
+            raise reason from error
         self._release()
 
+    def _reason(self, error: BaseException) -> BaseException:
+        """What to report: a connection that broke may only be the trace of what the destination has to say."""
+        if self._return_path is None or not isinstance(error, MigrationError) or self._control.interrupt.is_set:
+            return error
+        return self._return_path.reason(error)
+
     def _release(self) -> None:
+        if self._return_path is not None:
+            self._return_path.close()
         if self._converge is not None:
             self._converge.stop()
             self.statistics.cpu_throttle = 0
@@ -148,6 +164,8 @@ class Outgoing:
         self._host.call(self._begin_tracking)
         self._synced()
         request.configuration.write(self._stream)
+        if "return-path" in self._control.capabilities:
+            self._open_return_path()
         self._ram.start()
         self._stream.flush()
         self.statistics.setup_ms = self._elapsed_ms()
@@ -157,6 +175,15 @@ class Outgoing:
         self._account()
         if "auto-converge" in self._control.capabilities:
             self._converge = AutoConverge(self._control.parameter, self._throttle, time.monotonic())
+
+    def _open_return_path(self) -> None:
+        back = self._request.channel.reply()
+        if back is None:
+            raise MigrationError(ONE_WAY)
+        self._return_path = ReturnPath(back, self._control.fail)
+        self._control.on_interrupt(self._return_path.wake)
+        self._stream.command(wire.CMD_OPEN_RETURN_PATH)
+        self._stream.command(wire.CMD_PING, struct.pack(">I", 1))
 
     def _throttle(self, percent: int) -> None:
         self._control.throttle(percent)
@@ -201,6 +228,9 @@ class Outgoing:
                 self._host.call(self._track)
             pending = self._ram.pending() * wire.PAGE_SIZE
             if self._may_finish(pending):
+                if self._waits_for_acknowledgement():
+                    self._control.pause(PART)
+                    continue
                 if self._source is None:
                     return
                 self._sync()
@@ -220,6 +250,12 @@ class Outgoing:
             # The first pass always runs to its end: what is sent now need not be sent while the guest stands.
             return False
         return pending == 0 or pending < self._threshold()
+
+    def _waits_for_acknowledgement(self) -> bool:
+        """A running guest is stopped only when the destination agrees, where that was asked for."""
+        if self._source is None or self._return_path is None or "switchover-ack" not in self._control.capabilities:
+            return False
+        return not self._return_path.acknowledged
 
     def _passes_exhausted(self) -> bool:
         """The guest dirties pages as fast as they are written, and somebody waits for the end."""
@@ -312,6 +348,8 @@ class Outgoing:
         sections = host.call(lambda: encode_sections(host, self._stopped_from or host.run_state))
         write_sections(self._stream, sections)
         migration = {"capabilities": list(self._request.configuration.capabilities), **self._sink.describe()}
+        if self._return_path is not None:
+            self._return_path.complete = True
         write_description(self._stream, self._request.configuration, sections, host.description(), migration)
         self._stream.flush()
         self._account()
@@ -322,6 +360,8 @@ class Outgoing:
             self._put_back()
         self._report_progress(force=True)
         self._request.channel.finish()
+        if self._return_path is not None:
+            self._return_path.wait()
         control.point_of_no_return()
         self._request.channel.commit()
         if not self._request.resume_after:

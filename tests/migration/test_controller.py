@@ -133,11 +133,12 @@ def test_capabilities_that_are_refused(controller, changes, text):
 def test_listed_are_the_capabilities_that_work(controller):
     made = controller()
     assert list(made.capabilities) == [
-        "auto-converge", "events", "pause-before-switchover", "multifd", "validate-uuid", "background-snapshot", "mapped-ram",
+        "auto-converge", "events", "return-path", "pause-before-switchover", "multifd", "validate-uuid",
+        "background-snapshot", "switchover-ack", "mapped-ram",
     ]  # fmt: skip
     for name in made.capabilities:
-        made.set_capabilities({name: True})
-        made.set_capabilities({name: False})
+        made.set_capabilities({name: True, **({"return-path": True} if name == "switchover-ack" else {})})
+        made.set_capabilities({name: False, "return-path": False})
     # Clients switch the whole list of QEMU off before they begin.
     made.set_capabilities({"xbzrle": False, "rdma-pin-all": False, "dirty-limit": False})
 

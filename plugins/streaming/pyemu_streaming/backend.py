@@ -137,7 +137,8 @@ class StreamingSource(PageSource):
         """Takes all further records of the same block that are at hand, as long as there are any."""
         touched = self.touched[block.idstr]
         while True:
-            view = self._stream.buffered(8 + block.page_size)
+            # What is here and no more: behind the last page of a live stream nothing comes until it was answered.
+            view = self._stream.buffered()
             taken, _, _ = scatter_records(block, view, touched)
             if not taken:
                 return
