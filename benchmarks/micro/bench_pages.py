@@ -56,20 +56,20 @@ def plain(pattern: str, size: int) -> np.ndarray:
     return np.ascontiguousarray(ram[ram.any(axis=1)]).reshape(-1)
 
 
-def copy(pattern: str, path: pathlib.Path, size: int, durable: bool) -> float:
-    """Seconds that two threads take to write the same bytes to one new file."""
+def copy(pattern: str, path: pathlib.Path, size: int, durable: bool, threads: int = THREADS) -> float:
+    """Seconds that threads take to write the same bytes to one new file."""
     data = memoryview(plain(pattern, size))
     path.unlink(missing_ok=True)
     begin = time.perf_counter()
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def work(first: int) -> None:
-        for at in range(first * CHUNK, len(data), THREADS * CHUNK):
+        for at in range(first * CHUNK, len(data), threads * CHUNK):
             os.pwrite(fd, data[at : at + CHUNK], at)
 
-    with ThreadPoolExecutor(THREADS) as threads:
+    with ThreadPoolExecutor(threads) as pool:
         # The list asks each thread for its result, and so for what went wrong in it.
-        list(threads.map(work, range(THREADS)))
+        list(pool.map(work, range(threads)))
     if durable:
         os.fsync(fd)
     os.close(fd)
@@ -91,17 +91,17 @@ def save(pattern: str, path: pathlib.Path, size: int, kind: str) -> float:
     return seconds
 
 
-def ratio(pattern: str, folder: pathlib.Path, kind: str) -> float:
+def ratio(pattern: str, folder: pathlib.Path, kind: str, threads: int = THREADS) -> float:
     """Rate of a save as a part of the rate of the copy just before it."""
     path = folder / f"pyemu-bench-{os.getpid()}"
     size = SIZE // 4 if folder is DISK else SIZE
-    return copy(pattern, path, size, folder is DISK) / save(pattern, path, size, kind)
+    return copy(pattern, path, size, folder is DISK, threads) / save(pattern, path, size, kind)
 
 
-def restore(pattern: str) -> float:
+def restore(pattern: str, *, mapped: bool) -> float:
     """Rate of a restore as a part of the rate at which one thread reads the same bytes into fresh memory."""
     path = TMPFS / f"pyemu-bench-{os.getpid()}"
-    machine(pattern, SIZE).save(path, mapped_ram=True, multifd=THREADS)
+    machine(pattern, SIZE).save(path, mapped_ram=mapped, multifd=THREADS if mapped else 0)
     seconds = read(path, len(plain(pattern, SIZE)))
     begin = time.perf_counter()
     made = pyemu.restore(path)
@@ -184,8 +184,20 @@ def benchmarks() -> Iterator[Benchmark]:
             less_is_better=False,
         )
         yield Benchmark(
+            f"pages: stream save to tmpfs / plain 1-thread copy, {words}",
+            lambda pattern=pattern: ratio(pattern, TMPFS, "stream", threads=1),
+            unit="x",
+            less_is_better=False,
+        )
+        yield Benchmark(
+            f"pages: stream restore from tmpfs / plain read, {words}",
+            lambda pattern=pattern: restore(pattern, mapped=False),
+            unit="x",
+            less_is_better=False,
+        )
+        yield Benchmark(
             f"pages: mapped-ram restore from tmpfs / plain read, {words}",
-            lambda pattern=pattern: restore(pattern),
+            lambda pattern=pattern: restore(pattern, mapped=True),
             unit="x",
             less_is_better=False,
         )

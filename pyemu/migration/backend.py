@@ -181,6 +181,8 @@ class MigrationBackend(ABC):
         capabilities: as in the plugin's record.
         in_configuration: those of its capabilities that the stream's configuration section names, so
             that a loader which lacks them refuses the stream.
+        before_incoming: those that a destination cannot switch on once it waits for its source, each with the
+            refusal's text.
         parameters: migration parameters that it brings along.
         plugins: where it comes from, and where compressions are found; set before anything else is asked.
     """
@@ -188,6 +190,7 @@ class MigrationBackend(ABC):
     role: Literal["layout", "carrier"] = "layout"
     capabilities: tuple[str, ...] = ()
     in_configuration: tuple[str, ...] = ()
+    before_incoming: Mapping[str, str] = MappingProxyType({})
     parameters: tuple[Parameter, ...] = ()
     plugins: PluginSource
 

@@ -141,6 +141,17 @@ class Backends:
             return str(error)
         return "no plugin serves it"
 
+    def check_late(self, current: frozenset[str], changes: Mapping[str, bool]) -> None:
+        """Refuses changes at a destination that has begun to wait for its source.
+
+        Raises:
+            MigrationError: one of them decides how the source connects.
+        """
+        for backend in self.all.values():
+            for name, text in backend.before_incoming.items():
+                if changes.get(name, name in current) and name not in current:
+                    raise MigrationError(text)
+
     def check(self, current: frozenset[str], changes: Mapping[str, bool]) -> frozenset[str]:
         """The set that results from *changes*.
 

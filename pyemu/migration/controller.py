@@ -122,6 +122,10 @@ class MigrationController(MigrationSettings):
         """
         return self._board.wait(timeout)
 
+    @property
+    def _has_listened(self) -> bool:
+        return self._incoming_started
+
     def _refuse_while_active(self) -> None:
         if self._board.under_way:
             raise MigrationError("There's a migration process in progress")

@@ -32,6 +32,11 @@ class MigrationSettings:
         """Raises while a migration is under way."""
 
     @property
+    def _has_listened(self) -> bool:
+        """The source may be connected, or have been: what it must not find changed is what it is."""
+        return False
+
+    @property
     def capabilities(self) -> dict[str, bool]:
         """Every capability that can be switched on here, and whether it is."""
         return {name: name in self._enabled for name in self._backends.served()}
@@ -43,6 +48,8 @@ class MigrationSettings:
             MigrationError: an unknown name, a combination that is refused, or a migration is under way.
         """
         with self._lock:
+            if self._has_listened:
+                self._backends.check_late(self._enabled, changes)
             self._refuse_while_active()
             self._enabled = self._backends.check(self._enabled, changes)
 

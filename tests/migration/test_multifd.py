@@ -387,6 +387,15 @@ def test_one_channel_that_breaks_ends_the_migration(filled, plugins, tmp_path):
         sock.close()
 
 
+def test_a_destination_that_waits_is_not_changed(plugins, tmp_path):
+    target = FakeHost(BLOCKS, run_state="inmigrate")
+    arriving = MigrationController(target, plugins)
+    arriving.incoming(f"unix:{tmp_path}/sock")
+    with pytest.raises(MigrationError, match="^Multifd must be set before incoming starts$"):
+        arriving.set_capabilities({"multifd": True})
+    arriving.close()
+
+
 @pytest.mark.parametrize("uri", ["file:x", "exec:cat", "fd:1"])
 def test_channels_that_are_only_one_are_refused(controller, plugins, uri):
     leaving = controller()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from pyemu.errors import MigrationError
@@ -43,6 +44,7 @@ class MultifdBackend(MigrationBackend):
 
     role = "carrier"
     capabilities = ("multifd",)
+    before_incoming: Mapping[str, str] = MappingProxyType({"multifd": "Multifd must be set before incoming starts"})
     parameters = (
         Parameter("multifd-channels", 2, 1, 255),
         Parameter("multifd-compression", "none", choices=("none", "zlib", "zstd")),
