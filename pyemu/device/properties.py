@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from ..errors import ConfigError
 
-Kind = Literal["int", "bool", "str", "size", "choice", "chardev", "drive"]
+Kind = Literal["int", "bool", "str", "size", "choice", "chardev", "drive", "host"]
 _SIZE = re.compile(r"(0[xX][0-9a-fA-F]+|\d+)([kKmMgGtT]?)[bB]?\Z")
 _SUFFIX = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 _BOOL = {"on": True, "yes": True, "true": True, "off": False, "no": False, "false": False}
@@ -38,7 +38,8 @@ class Property:
         name: as the user writes it.
         kind: ``int`` (decimal or 0x), ``bool`` (on/off), ``str``, ``size`` (bytes), ``choice``,
             ``chardev`` (a character backend) or ``drive`` (a block backend); these two take an object or
-            the spec of one, e.g. ``file:/tmp/log`` or ``file=disk.img,snapshot=on``.
+            the spec of one, e.g. ``file:/tmp/log`` or ``file=disk.img,snapshot=on``; ``host`` (text that names
+            something of the host, such as a file to write: it is never part of a saved machine).
         default: used when the user gives nothing.
         help: one line.
         minimum, maximum: inclusive limits of an ``int`` or ``size``.
@@ -147,14 +148,15 @@ def parse_properties(
 def portable_options(declared: Sequence[Property], given: Mapping[str, Any]) -> dict[str, Any]:
     """What of the options of a device may stand in a saved machine, and may be believed when read from one.
 
-    Chardevs are the host's: they are given anew, and a file must not name what to open or overwrite.
+    Chardevs and what is named by properties of kind ``host`` are the host's: they are given anew, and a file
+    must not name what to open or overwrite.
     Drives are named by their specs.
     """
     kinds = {name: p.kind for p in declared for name in (p.name, p.attribute)}
     return {
         name: value.spec if kinds.get(name) == "drive" and not isinstance(value, str) else value
         for name, value in given.items()
-        if kinds.get(name) != "chardev"
+        if kinds.get(name) not in ("chardev", "host")
     }
 
 

@@ -107,6 +107,10 @@ class Assembly(ABC):
             return "none"
         return cpu if cpu is not None else self._record.default_cpu
 
+    def portable_properties(self) -> dict[str, Any]:
+        """The board's options that mean the same on another host."""
+        return portable_options(self._record.properties, self.properties)
+
     def portable_devices(self) -> list[list[Any]]:
         """The further devices with those options that mean the same on another host."""
         return [

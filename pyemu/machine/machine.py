@@ -131,7 +131,7 @@ class Machine(Assembly):
         return {
             "format": 1,
             "board": self.board,
-            "properties": dict(self.properties),
+            "properties": self.portable_properties(),
             "memory": self.memory_size,
             "cpu": self.cpu_name,
             "devices": self.portable_devices(),

@@ -106,7 +106,7 @@ def from_description(
             str(description["board"]),
             memory=int(description["memory"]),
             cpu=cpu if cpu is not None else str(description["cpu"]),
-            properties=dict(description["properties"]),
+            properties=portable_options(host.get("board", str(description["board"])).properties, description["properties"]),
             devices=[_device(host, str(name), dict(options)) for name, options in description["devices"]],
             drives=[str(spec) for spec in description["drives"]] if drives is None else drives,
             kernel=description["kernel"],

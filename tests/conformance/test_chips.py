@@ -17,6 +17,7 @@ from pyemu.chips.i8254 import PIT
 from pyemu.chips.i8259 import PICPair
 from pyemu.chips.ide import IDEChannel
 from pyemu.chips.mc146818 import RTC
+from pyemu.chips.mpu401 import MPU401, GamePort
 from pyemu.chips.parallel import ParallelPort
 from pyemu.chips.port92 import SystemControlA
 from pyemu.chips.uart16550 import UART16550
@@ -128,3 +129,11 @@ class TestISAVGA(DeviceConformance):
 
 class TestPCIVGA(DeviceConformance):
     device_class = PCIVGA
+
+
+class TestMPU401(DeviceConformance):
+    device_class = MPU401
+
+
+class TestGamePort(DeviceConformance):
+    device_class = GamePort

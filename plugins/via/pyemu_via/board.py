@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyemu import ConfigError, PCIBus
 from pyemu.chips import pc
+from pyemu.chips.mpu401 import MPU401, GamePort
 from pyemu.chips.smbus import SMBus, memory_modules
 from pyemu.chips.usb import USBBus
 from pyemu.device import PCIConfigPorts
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 SLOT = 7
 #: The function of the USB controller with ports 1 and 2.
 FIRST_USB = 2
+AUDIO = 5
 
 
 class Model(NamedTuple):
@@ -60,6 +62,8 @@ def build(
     wide_access: str,
     vga: bool,
     vgabios: str | None,
+    wav: str | None,
+    midi: str | None,
 ) -> None:
     """Assembles the board."""
     model = MODELS.get(southbridge)
@@ -80,7 +84,8 @@ def build(
 
     bridge = model.bridge(addr=f"{SLOT:x}.0", reset_style=reset_style)
     machine.add_device(bridge, pci)
-    functions = _add_functions(machine, pci, core, model, reset_style)
+    functions = _add_functions(machine, pci, core, model, reset_style, wav)
+    _add_legacy_audio(machine, core, functions, midi)
     if routing == "auto":
         routing = "fixed" if reset_style == "qemu" else "registers"
     superio = bridge.superio_type(reset_style=reset_style, routing=routing, superio_gate=superio_gate)
@@ -103,14 +108,28 @@ def _superio_function(machine: Machine, name: str) -> ISAFunction:
     return pc.serial_port(machine, int(name.removeprefix("serial")) - 1)
 
 
-def _add_functions(machine: Machine, pci: PCIBus, core: pc.Core, model: Model, reset_style: str) -> dict[int, ViaFunction]:
+def _add_legacy_audio(machine: Machine, core: pc.Core, functions: dict[int, ViaFunction], midi: str | None) -> None:
+    """The MIDI and the game port, which function 5 places."""
+    audio = functions[AUDIO]
+    assert isinstance(audio, ViaAudio)
+    ports = MPU401(chardev=midi), GamePort()
+    audio.attach(*ports)
+    for function in ports:
+        machine.add_device(function, core.isa)
+
+
+def _add_functions(
+    machine: Machine, pci: PCIBus, core: pc.Core, model: Model, reset_style: str, wav: str | None
+) -> dict[int, ViaFunction]:
     functions: dict[int, ViaFunction] = {}
     usb = USBBus(4)
     machine.add_bus(usb)
     types = (ViaIDE, ViaUSB, ViaUSB, ViaPower, ViaAudio, ViaModem)
     revisions = QEMU_REVISIONS if reset_style == "qemu" else model.revisions
     for number, (type_, revision) in enumerate(zip(types, revisions, strict=True), 1):
-        options = {"device_id": model.power_id} if type_ is ViaPower else {}
+        options: dict[str, Any] = {"device_id": model.power_id} if type_ is ViaPower else {}
+        if type_ is ViaAudio:
+            options["wav"] = wav
         function = type_(addr=f"{SLOT:x}.{number}", reset_style=reset_style, revision=revision, **options)
         machine.add_device(function, pci)
         functions[number] = function

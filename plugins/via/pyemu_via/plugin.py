@@ -41,5 +41,7 @@ def pyemu_boards() -> Iterator[Board]:
             ),
             Property("vga", "bool", False, "a VGA card"),
             Property("vgabios", "str", None, "its video BIOS; by default that of an installed SeaBIOS"),
+            Property("wav", "host", None, "WAV file that gets what the guest plays"),
+            Property("midi", "host", None, "chardev of the MIDI port, e.g. file:PATH"),
         ),
     )  # fmt: skip
