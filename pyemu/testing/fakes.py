@@ -78,8 +78,8 @@ class Fixture:
         return None
 
     def _pokable(self) -> list[tuple[int, int]]:
-        """(first port, how many) of what :meth:`poke` chooses from."""
-        return [(region.start, region.length) for region in self.ports.regions()]
+        """(first port, how many) of what :meth:`poke` chooses from; ascending, whatever was mapped first."""
+        return sorted((region.start, region.length) for region in self.ports.regions())
 
     def _raise_fault(self) -> None:
         fault = self.ports.take_fault() or self.memory.take_fault()
