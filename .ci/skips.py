@@ -47,6 +47,7 @@ NEEDS: dict[str, Callable[[], bool]] = {
     "tmpfs": lambda: pathlib.Path("/dev/shm").is_dir(),
     "unicorn": importable("unicorn"),
     "xxhash": importable("xxhash"),
+    "zstd": importable("pyemu_zstd"),
 }
 
 

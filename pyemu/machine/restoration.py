@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..device import BlockBackend, Chardev, portable_options
+from ..device import BlockBackend, Chardev, Property, portable_options
 from ..errors import MigrationError
 from ..plugin import PluginManager, default_manager
 from .machine import Machine
@@ -95,39 +96,92 @@ def from_description(
     if not isinstance(description, dict):
         raise MigrationError("the stream does not describe a pyemu machine; start one with --incoming")
     if description.get("format") != 1:
-        raise MigrationError(f"machine description of format {description.get('format')!r}, known: 1")
+        raise MigrationError(f"machine description of format {reprlib.repr(description.get('format'))}, known: 1")
     host = plugins if plugins is not None else default_manager()
-    try:
-        if drives is not None:
-            description = {**description, "drives": []}
-        if not host_files:
-            _refuse_files(host, description)
-        return Machine(
-            str(description["board"]),
-            memory=int(description["memory"]),
-            cpu=cpu if cpu is not None else str(description["cpu"]),
-            properties=portable_options(host.get("board", str(description["board"])).properties, description["properties"]),
-            devices=[_device(host, str(name), dict(options)) for name, options in description["devices"]],
-            drives=[str(spec) for spec in description["drives"]] if drives is None else drives,
-            kernel=description["kernel"],
-            append=str(description["append"]),
-            initrd=description["initrd"],
-            bios=description["bios"],
-            uuid=description["uuid"],
-            serial=serial,
-            incoming=True,
-            plugins=host,
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise MigrationError(f"machine description is damaged: {type(error).__name__}: {error}") from None
+    saved = _Description(description)
+    if not host_files:
+        _refuse_files(host, saved, saved.drives if drives is None else [])
+    return Machine(
+        saved.board,
+        memory=saved.memory,
+        cpu=cpu if cpu is not None else saved.cpu,
+        # Again, although saving left such things out: the file may be a stranger's.
+        properties=portable_options(_properties(host, "board", saved.board), saved.properties),
+        devices=[(name, portable_options(_properties(host, "device", name), options)) for name, options in saved.devices],
+        drives=saved.drives if drives is None else drives,
+        kernel=saved.images["kernel"],
+        append=saved.append,
+        initrd=saved.images["initrd"],
+        bios=saved.images["bios"],
+        uuid=saved.uuid,
+        serial=serial,
+        incoming=True,
+        plugins=host,
+    )
 
 
-def _refuse_files(plugins: PluginManager, description: dict[str, Any]) -> None:
+class _Description:
+    """The members of a machine's description, each of the type that it must have.
+
+    Raises:
+        MigrationError: one is missing or of another type.
+    """
+
+    def __init__(self, members: dict[str, Any]) -> None:
+        self._members = members
+        self.board: str = self._member("board", str)
+        self.memory: int = self._member("memory", int)
+        self.cpu: str = self._member("cpu", str)
+        self.append: str = self._member("append", str)
+        self.uuid: str | None = self._member("uuid", str, type(None))
+        self.images: dict[str, str | None] = {
+            name: self._member(name, str, type(None)) for name in ("kernel", "initrd", "bios")
+        }
+        self.properties: dict[str, Any] = self._options(self._member("properties", dict), "properties")
+        self.drives: list[str] = self._member("drives", list)
+        if any(type(spec) is not str for spec in self.drives):
+            raise _damaged("drives", self.drives)
+        self.devices: list[tuple[str, dict[str, Any]]] = []
+        for entry in self._member("devices", list):
+            if type(entry) is not list or len(entry) != 2 or type(entry[0]) is not str or type(entry[1]) is not dict:
+                raise _damaged("devices", entry)
+            self.devices.append((entry[0], self._options(entry[1], f"devices: {entry[0]}")))
+
+    def _member(self, name: str, *types: type) -> Any:
+        value = self._members.get(name, _MISSING)
+        if type(value) not in types:
+            raise _damaged(name, value)
+        if isinstance(value, str) and "\0" in value:
+            raise _damaged(name, value)
+        return value
+
+    @staticmethod
+    def _options(options: dict[str, Any], where: str) -> dict[str, Any]:
+        """Options have scalar values; what each of them may be is up to the board or device."""
+        for name, value in options.items():
+            if type(value) not in (str, int, bool, float, type(None)):
+                raise _damaged(f"{where}: {name}", value)
+        return options
+
+
+class _Missing:
+    def __repr__(self) -> str:
+        return "missing"
+
+
+_MISSING = _Missing()
+
+
+def _damaged(name: str, value: object) -> MigrationError:
+    return MigrationError(f"machine description is damaged: {name}: {reprlib.repr(value)}")
+
+
+def _refuse_files(plugins: PluginManager, saved: _Description, drives: Sequence[str]) -> None:
     """Raises MigrationError if building the machine would open files that the description chose."""
-    files = [f"drive '{spec}'" for spec in description["drives"]]
-    files += [f"{what} '{description[what]}'" for what in ("kernel", "initrd", "bios") if description[what] is not None]
-    files += _named_by("board", plugins, description["board"], description["properties"])
-    for name, options in description["devices"]:
+    files = [f"drive '{spec}'" for spec in drives]
+    files += [f"{what} '{path}'" for what, path in saved.images.items() if path is not None]
+    files += _named_by("board", plugins, saved.board, saved.properties)
+    for name, options in saved.devices:
         files += _named_by("device", plugins, name, options)
     if files:
         raise MigrationError(
@@ -138,12 +192,12 @@ def _refuse_files(plugins: PluginManager, description: dict[str, Any]) -> None:
 
 def _named_by(kind: str, plugins: PluginManager, name: str, options: Mapping[str, Any]) -> list[str]:
     """Drives among the properties of a board or a device."""
-    record = plugins.get(kind, str(name))
-    declared = record.properties if kind == "board" else plugins.resolve(record).properties
+    declared = _properties(plugins, kind, name)
     own = {spelling for p in declared if p.kind == "drive" for spelling in (p.name, p.attribute)}
     return [f"{kind} {name},{key}={value}" for key, value in options.items() if key in own and value is not None]
 
 
-def _device(plugins: PluginManager, name: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    # Again, although saving left such things out: the file may be a stranger's.
-    return name, portable_options(plugins.resolve(plugins.get("device", name)).properties, options)
+def _properties(plugins: PluginManager, kind: str, name: str) -> Sequence[Property]:
+    record = plugins.get(kind, name)
+    found: Sequence[Property] = record.properties if kind == "board" else plugins.resolve(record).properties
+    return found

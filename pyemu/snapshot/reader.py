@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import reprlib
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -144,7 +145,7 @@ class Snapshot:
             raise load_fault("description: 'devices' is no list")
         sizes = []
         for device in devices:
-            if not isinstance(device, dict) or not isinstance(device.get("name"), str):
+            if not isinstance(device, dict) or not _is_name(device.get("name")):
                 raise load_fault("description: an entry of 'devices' has no name")
             sizes.append((device["name"], _number(device, "instance_id"), _payload_size(device, 0)))
         return sizes
@@ -208,8 +209,13 @@ class Snapshot:
 def _number(entry: Mapping[str, Any], key: str, default: int = 0) -> int:
     value = entry.get(key, default)
     if type(value) is not int or not 0 <= value < 1 << 48:
-        raise load_fault(f"description: {key} {value!r} of {entry.get('name', '?')!r} is no size")
+        raise load_fault(f"description: {key} {reprlib.repr(value)} of {reprlib.repr(entry.get('name', '?'))} is no size")
     return value
+
+
+def _is_name(value: object) -> bool:
+    """A text that a stream can hold and a terminal can show; JSON has others."""
+    return isinstance(value, str) and value.isprintable() and 0 < len(value.encode()) < 256
 
 
 def _payload_size(entry: Mapping[str, Any], depth: int) -> int:
@@ -218,14 +224,14 @@ def _payload_size(entry: Mapping[str, Any], depth: int) -> int:
         raise load_fault(f"description: nested deeper than {_MAX_DEPTH}")
     fields, parts = entry.get("fields", []), entry.get("subsections", [])
     if not isinstance(fields, list) or not isinstance(parts, list):
-        raise load_fault(f"description: fields or subsections of {entry.get('name', '?')!r} are no list")
+        raise load_fault(f"description: fields or subsections of {reprlib.repr(entry.get('name', '?'))} are no list")
     total = 0
     for item in fields:
         if not isinstance(item, dict):
             raise load_fault("description: a field is no object")
         total += _number(item, "size") * _number(item, "array_len", 1)
     for part in parts:
-        if not isinstance(part, dict) or not isinstance(part.get("vmsd_name"), str):
+        if not isinstance(part, dict) or not _is_name(part.get("vmsd_name")):
             raise load_fault("description: a subsection has no name")
         total += 1 + 1 + len(part["vmsd_name"].encode()) + 4 + _payload_size(part, depth + 1)
     return total

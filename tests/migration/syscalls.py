@@ -60,8 +60,10 @@ def compile_recorder(folder):
 
 
 def run(library, program, *arguments):
-    """Runs a program of the tests with the recorder in it; returns what it printed, in lines."""
-    environment = {**os.environ, "LD_PRELOAD": str(library), "RECORDER": str(library), "OPENBLAS_NUM_THREADS": "1"}
+    """Runs a program of the tests, with the recorder in it unless it is None; returns what it printed, in lines."""
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    if library is not None:
+        environment.update(LD_PRELOAD=str(library), RECORDER=str(library))
     tests = pathlib.Path(__file__).parents[1]
     script = f"import sys; sys.path.insert(0, {str(tests)!r}); import runpy; runpy.run_module({program!r}, run_name='__main__')"
     command = [sys.executable, "-P", "-c", script, *map(str, arguments)]

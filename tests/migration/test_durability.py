@@ -66,5 +66,5 @@ def test_kills_at_each_call_leave_the_old_file_or_the_new_one(run, kind, target)
 
 @pytest.mark.durability
 def test_two_hundred_kills_at_random_times(run):
-    """Each combination of format and target is killed 10 times while it writes 32 MiB."""
-    assert sum(run("random", FORMATS, TARGETS, pages=8192, count=10)) == 200
+    """Each combination of format and target is killed 10 times while it writes 16 MiB."""
+    assert sum(run("random", FORMATS, TARGETS, pages=4096, count=10)) == 200
