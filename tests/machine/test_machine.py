@@ -200,7 +200,7 @@ def test_images_that_a_saved_machine_names_are_not_opened_unasked(machine, name)
 def test_drives_among_the_properties_of_devices_are_files_of_the_host(machine):
     options = {"drive0": "file=/etc/hostname", "irq": 6}
     with pytest.raises(pyemu.MigrationError, match=r"this host: device isa-fdc,drive0=file=/etc/hostname; host"):
-        from_description({**machine.description(), "devices": [("isa-fdc", options)]})
+        from_description({**machine.description(), "devices": [["isa-fdc", options]]})
 
 
 @pytest.mark.parametrize("mapped_ram", [False, True])

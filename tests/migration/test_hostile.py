@@ -121,6 +121,7 @@ CASES = [
     (S, {"switch_number": u16(0x63)}, "MIG_CMD 0x63 unknown \\(len 0x0\\)"),
     (S, {"switch_length": u16(2)}, "SWITCHOVER_START received with bad length - expecting 0, got 2"),
     (S, {"switch_number": u16(2), "switch_length": u16(4) + u32(5)}, "CMD_PING \\(0x5\\) received with no return path"),
+    (S, {"switch_number": u16(1), "switch_length": u16(0) + b"\x08" + u16(1) + u16(0)}, "RETURN_PATH comes a second time"),
     (S, {"timer_version": u32(3)}, "savevm: unsupported version 3 for 'timer' v2"),
     (S, {"timer_version": u32(1)}, "timer: version 1 of the stream is older than 2"),
     (S, {"timer_clock": b"\xff" * 8}, "error while loading state for instance 0x0 of device 'timer'"),
