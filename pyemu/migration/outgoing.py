@@ -20,6 +20,7 @@ from .converge import AutoConverge
 from .description import write_description
 from .framing import StreamWriter
 from .host import MigrationHost
+from .interrupt import Cancelled
 from .pages import MemoryView
 from .ram import RamWriter
 from .returnpath import ReturnPath
@@ -118,9 +119,9 @@ class Outgoing:
 
     def _reason(self, error: BaseException) -> BaseException:
         """What to report: a connection that broke may only be the trace of what the destination has to say."""
-        if self._return_path is None or not isinstance(error, MigrationError) or self._control.interrupt.is_set:
+        if self._return_path is None or not isinstance(error, MigrationError) or isinstance(error, Cancelled):
             return error
-        return self._return_path.reason(error)
+        return self._return_path.reason(error, wait=not self._control.interrupt.is_set)
 
     def _release(self) -> None:
         if self._return_path is not None:

@@ -92,9 +92,15 @@ class ReturnPath:
         """Waits until the destination has everything, or has failed, or somebody calls :meth:`wake`."""
         self._changed.wait()
 
-    def reason(self, error: BaseException) -> BaseException:
-        """Why the migration failed, when writing to the destination ended with *error*: its own word, if it sent one."""
-        self._thread.join(_LAST_WORD)
+    def reason(self, error: MigrationError, *, wait: bool) -> MigrationError:
+        """Why the migration failed when it ended with *error*: the destination's own word, if there is one.
+
+        Args:
+            error: of a write, most likely.
+            wait: the word may still be on its way.
+        """
+        if wait:
+            self._thread.join(_LAST_WORD)
         return error if self.failure is None else self.failure
 
     def close(self) -> None:
