@@ -5,35 +5,24 @@ from __future__ import annotations
 
 import inspect
 import os
-import re
 import tempfile
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigError, ControlError
+from ..errors import ControlError
 from . import screen
+from .arguments import TAKES_FD, TakeFD, checked, file_name
+from .migration import MigrationCommands
 from .qmp import version_info
 
 if TYPE_CHECKING:
     from ..machine import Machine
+    from ..memory import FlatRange
 
 _CHUNK = 1 << 20
-_JSON_TYPES: dict[str, tuple[type, ...]] = {
-    "str": (str,),
-    "int": (int,),
-    "bool": (bool,),
-    "list": (list,),
-    "dict": (dict,),
-}
 
 
-TakeFD = Callable[[], int | None]
-#: The parameter through which a command gets at descriptors; no client can set it.
-_TAKES_FD = "take_fd"
-
-
-class Commands:
+class Commands(MigrationCommands):
     """The command table of one machine.
 
     A public method ``query_status`` is the command ``query-status``; its keyword parameters are the
@@ -65,9 +54,9 @@ class Commands:
         if method is None:
             raise ControlError(f"The command {name} has not been found", error_class="CommandNotFound")
         signature = inspect.signature(method)
-        values = _checked(name, signature, arguments)
-        if _TAKES_FD in signature.parameters:
-            values[_TAKES_FD] = take_fd
+        values = checked(signature, arguments)
+        if TAKES_FD in signature.parameters:
+            values[TAKES_FD] = take_fd
         value = method(**values)
         if isinstance(value, _Then):
             return value.value, value.action
@@ -119,24 +108,26 @@ class Commands:
         return _Then({}, lambda: self._machine.request_shutdown("host-qmp-quit", guest=False))
 
     def pmemsave(self, *, val: int, size: int, filename: str) -> None:
-        """Copies guest-physical memory to a file; the file appears whole or not at all."""
+        """Copies guest-physical memory to a file, which appears whole or not at all.
+
+        Where there is neither RAM nor ROM the file has zeros, as holes: devices are not read for it.
+        """
         m = self._machine
-        path = _file_name("pmemsave", filename)
-        if val < 0 or size <= 0:
+        path = file_name("pmemsave", filename)
+        if val < 0 or size < 0 or val + size > m.system_memory.size:
             raise ControlError(f"pmemsave: val={val} size={size} is not a range of guest memory")
 
         def copy() -> None:
-            ranges = m.ram_ranges()
-            if not any(start <= val and val + size <= start + length for start, length in ranges):
-                raise ConfigError(f"pmemsave: {val:#x}-{val + size - 1:#x} is not RAM of this machine")
             try:
                 fd, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
             except OSError as error:
-                raise ControlError(f"pmemsave: {path}: {error.strerror}") from None
+                raise ControlError(f"Could not open '{path}': {error.strerror}") from None
             try:
                 with os.fdopen(fd, "wb") as out:
-                    for offset in range(0, size, _CHUNK):
-                        out.write(m.memory.read(val + offset, min(_CHUNK, size - offset)))
+                    out.truncate(size)
+                    for gpa, length in _pieces(m.memory.flat_view(), val, size):
+                        out.seek(gpa - val)
+                        out.write(m.memory.read(gpa, length))
                 os.replace(temporary, path)
             except BaseException:
                 os.unlink(temporary)
@@ -148,7 +139,7 @@ class Commands:
 
     def screendump(self, *, filename: str, format: str = "ppm", device: str | None = None, head: int = 0) -> None:
         """Writes a picture of the screen; the file appears whole or not at all."""
-        screen.dump(self._machine, _file_name("screendump", filename), format, device, head)
+        screen.dump(self._machine, file_name("screendump", filename), format, device, head)
 
     def query_screen_text(self, *, device: str | None = None) -> dict[str, Any]:
         """The characters on the screen, none while it shows graphics (not a QEMU command)."""
@@ -158,67 +149,17 @@ class Commands:
         """Presses keys together and lets them go."""
         screen.send_key(self._machine, keys)
 
-    # -- migration --------------------------------------------------------------------------------
 
-    def migrate(
-        self,
-        *,
-        uri: str | None = None,
-        channels: list[Any] | None = None,
-        detach: bool | None = None,
-        resume: bool = False,
-    ) -> None:
-        if resume:
-            raise ControlError("migrate: resume is for postcopy, which this machine has not got")
-        self._machine.migration.migrate(_migration_uri(uri, channels))
-
-    def migrate_incoming(
-        self, *, uri: str | None = None, channels: list[Any] | None = None, exit_on_error: bool = True
-    ) -> None:
-        self._machine.migration.incoming(_migration_uri(uri, channels), exit_on_error=exit_on_error)
-
-    def migrate_cancel(self) -> None:
-        self._machine.migration.cancel()
-
-    def migrate_set_capabilities(self, *, capabilities: list[Any]) -> None:
-        wanted: dict[str, bool] = {}
-        for entry in capabilities:
-            if not isinstance(entry, dict) or set(entry) != {"capability", "state"}:
-                raise ControlError("capabilities must be objects with members 'capability' and 'state'")
-            if not isinstance(entry["state"], bool) or not isinstance(entry["capability"], str):
-                raise ControlError(f"capability {entry['capability']!r}: 'state' must be true or false")
-            wanted[entry["capability"]] = entry["state"]
-        self._machine.migration.set_capabilities(wanted)
-
-    def migrate_set_parameters(self, **parameters: Any) -> None:
-        self._machine.migration.set_parameters(parameters)
-
-    def query_migrate(self) -> dict[str, Any]:
-        return self._machine.migration.query()
-
-    def query_migrate_capabilities(self) -> list[dict[str, Any]]:
-        return [{"capability": n, "state": s} for n, s in self._machine.migration.capabilities.items()]
-
-    def query_migrate_parameters(self) -> dict[str, Any]:
-        return dict(self._machine.migration.parameters)
-
-
-    # -- descriptors that clients hand over -------------------------------------------------------
-
-    def getfd(self, *, fdname: str, take_fd: TakeFD) -> None:
-        self._machine.migration.descriptors.put(fdname, _received(take_fd))
-
-    def closefd(self, *, fdname: str) -> None:
-        self._machine.migration.descriptors.close_named(fdname)
-
-    def add_fd(self, *, fdset_id: int | None = None, opaque: str | None = None, take_fd: TakeFD) -> dict[str, int]:
-        return self._machine.migration.descriptors.add(_received(take_fd), fdset_id, opaque)
-
-    def remove_fd(self, *, fdset_id: int, fd: int | None = None) -> None:
-        self._machine.migration.descriptors.remove(fdset_id, fd)
-
-    def query_fdsets(self) -> list[dict[str, Any]]:
-        return self._machine.migration.descriptors.query()
+def _pieces(view: Iterable[FlatRange], start: int, size: int) -> Iterator[tuple[int, int]]:
+    """RAM and ROM between *start* and *start* + *size* as (address, length), no more than a chunk each."""
+    for part in view:
+        if part.kind == "io":
+            continue
+        at, end = max(part.start, start), min(part.end, start + size)
+        while at < end:
+            length = min(_CHUNK, end - at)
+            yield at, length
+            at += length
 
 
 class _Then:
@@ -230,71 +171,3 @@ class _Then:
 
 
 _SPELLING = {"system_reset": "system_reset", "migrate_cancel": "migrate_cancel"}
-
-
-def _received(take_fd: TakeFD) -> int:
-    fd = take_fd()
-    if fd is None:
-        raise ControlError("No file descriptor supplied via SCM_RIGHTS")
-    return fd
-
-
-def _file_name(command: str, text: str) -> Path:
-    """A name that the system can take: no zero bytes, nothing that has no bytes in its encoding."""
-    try:
-        if "\0" not in text and text:
-            os.fsencode(text)
-            return Path(text)
-    except UnicodeEncodeError:
-        pass  # a lone surrogate: refused below
-    raise ControlError(f"{command}: {text!r} is no file name")
-
-
-def _migration_uri(uri: str | None, channels: list[Any] | None) -> Any:
-    if (uri is None) == (channels is None):
-        raise ControlError("need either 'uri' or 'channels' argument")
-    if uri is not None:
-        _file_name("migration", uri)
-        return uri
-    if not channels:
-        raise ControlError("need either 'uri' or 'channels' argument")
-    for text in _strings(channels):
-        _file_name("migration", text)
-    return channels
-
-
-def _strings(value: Any) -> Iterator[str]:
-    """All non-empty strings in a JSON value, however deep."""
-    left = [value]
-    while left:
-        item = left.pop()
-        if isinstance(item, dict):
-            left.extend(item.values())
-        elif isinstance(item, list):
-            left.extend(item)
-        elif isinstance(item, str) and item:
-            yield item
-
-
-def _checked(name: str, signature: inspect.Signature, arguments: dict[str, Any]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    parameters = signature.parameters
-    free = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    for key, value in arguments.items():
-        attribute = key.replace("-", "_")
-        if free:
-            values[key] = value
-            continue
-        parameter = parameters.get(attribute)
-        if parameter is None or attribute == _TAKES_FD:
-            raise ControlError(f"Parameter '{key}' is unexpected")
-        wanted = re.match(r"\w+", str(parameter.annotation))
-        types = _JSON_TYPES.get(wanted[0] if wanted else "", (object,))
-        if not isinstance(value, types) or (isinstance(value, bool) and bool not in types and object not in types):
-            raise ControlError(f"Parameter '{key}' of {name} must be of type {types[0].__name__}, got {value!r}")
-        values[attribute] = value
-    for attribute, parameter in parameters.items():
-        needed = parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD
-        if needed and attribute not in (*values, _TAKES_FD):
-            raise ControlError(f"Parameter '{attribute.replace('_', '-')}' is missing")
-    return values

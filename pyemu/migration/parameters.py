@@ -15,6 +15,7 @@ from ..errors import MigrationError
 from .wire import PAGE_SIZE
 
 _UINT64 = (1 << 64) - 1
+_UINT8 = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Parameter:
         minimum, maximum: of a number.
         expects: what the refusal of a number out of range says, where it is not the plain range.
         choices: of a text.
+        nullable: ``null`` stands for the default.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Parameter:
     maximum: int = _UINT64
     expects: str = ""
     choices: tuple[str, ...] = ()
+    nullable: bool = False
 
     def check(self, value: Any) -> bool | int | str:
         """The value to store.
@@ -43,27 +46,37 @@ class Parameter:
             MigrationError: wrong type, out of range or not a choice.
         """
         kind = type(self.default)
-        if kind is int and isinstance(value, float) and value.is_integer():
-            value = int(value)
-        if kind is int and type(value) is not int:
-            raise MigrationError(f"Parameter '{self.name}' expects uint64, not {value!r}", desc=self._expects("uint64"))
+        if kind is int:
+            return self._number(value)
+        if value is None and self.nullable:
+            return self.default
         if type(value) is not kind:
-            word = {bool: "boolean", str: "string"}[kind]
+            word = "StrOrNull" if self.nullable else {bool: "boolean", str: "string"}[kind]
             text = f"Invalid parameter type for '{self.name}', expected: {word}"
             raise MigrationError(f"{text}, not {value!r}", desc=text)
-        if type(value) is int and not self.minimum <= value <= self.maximum:
-            # The wire name has dashes, this message has underscores; clients look for the latter.
-            wanted = self.expects or f"a value between {self.minimum} and {self.maximum}"
-            text = f"Parameter '{self.name.replace('-', '_')}' expects {wanted}"
-            raise MigrationError(f"{text}, not {value}", desc=text)
         if self.choices and value not in self.choices:
             text = f"Parameter '{self.name}' does not accept value '{value}'"
             raise MigrationError(f"{text}; accepted: {', '.join(self.choices)}", desc=text)
         result: bool | int | str = value
         return result
 
-    def _expects(self, what: str) -> str:
-        return f"Parameter '{self.name}' expects {what}"
+    def _number(self, value: Any) -> int:
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if type(value) is not int or not -(1 << 63) <= value <= _UINT64:
+            raise self._refused(f"'{self.name}' expects uint64", value)
+        # Clients know negative numbers as another way to write the largest ones: -1 is no limit.
+        number: int = value & _UINT64
+        if number > _UINT8 >= self.maximum:
+            raise self._refused(f"'{self.name}' expects uint8_t", value)
+        if not self.minimum <= number <= self.maximum:
+            # The wire name has dashes, this message has underscores; clients look for the latter.
+            wanted = self.expects or f"a value between {self.minimum} and {self.maximum}"
+            raise self._refused(f"'{self.name.replace('-', '_')}' expects {wanted}", value)
+        return number
+
+    def _refused(self, text: str, value: Any) -> MigrationError:
+        return MigrationError(f"Parameter {text}, not {value!r}", desc=f"Parameter {text}")
 
 
 def _percent(name: str, default: int, low: int = 1, high: int = 99) -> Parameter:
@@ -74,14 +87,14 @@ CORE_PARAMETERS: tuple[Parameter, ...] = (
     Parameter("announce-initial", 50, 0, 100000),
     Parameter("announce-max", 550, 0, 100000),
     Parameter("announce-rounds", 5, 0, 1000),
-    Parameter("announce-step", 100, 1, 10000),
+    Parameter("announce-step", 100, 1, 10000, "a value between 0 and 10000"),
     _percent("throttle-trigger-threshold", 50, 1, 100),
     _percent("cpu-throttle-initial", 20),
     _percent("cpu-throttle-increment", 10),
     Parameter("cpu-throttle-tailslow", False),
-    Parameter("tls-creds", ""),
-    Parameter("tls-hostname", ""),
-    Parameter("tls-authz", ""),
+    Parameter("tls-creds", "", nullable=True),
+    Parameter("tls-hostname", "", nullable=True),
+    Parameter("tls-authz", "", nullable=True),
     Parameter("max-bandwidth", 128 << 20),
     Parameter("avail-switchover-bandwidth", 0),
     Parameter("downtime-limit", 300, 0, 2000000, "an integer in the range of 0 to (2000 * 1000) ms"),

@@ -95,11 +95,69 @@ def test_pmemsave_writes_guest_memory(server, machine, tmp_path):
     assert out.read_bytes() == machine.ram["ram"].array[0x1234 : 0x1234 + (3 << 20)].tobytes()
 
 
+def test_pmemsave_writes_zeros_where_no_memory_is(server, machine, tmp_path):
+    machine.ram["ram"].array[:] = 7
+    out = tmp_path / "mem"
+    execute(server, ("pmemsave", {"val": (8 << 20) - 5000, "size": 1 << 30, "filename": str(out)}))
+    with out.open("rb") as file:
+        assert file.read(10000) == b"\7" * 5000 + bytes(5000)
+    status = out.stat()
+    assert status.st_size == 1 << 30 and status.st_blocks * 512 < 1 << 20
+    execute(server, ("pmemsave", {"val": 1 << 39, "size": 0, "filename": str(out)}))
+    assert out.read_bytes() == b""
+
+
+NONE, FILE = {}, {"uri": "file:/nowhere/x"}
+SOCKET = {"channel-type": "main", "addr": {"transport": "socket", "type": "unix", "path": "/nowhere/s"}}
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "desc"),
+    [
+        ("migrate", NONE, "need either 'uri' or 'channels' argument"),
+        ("migrate", {**FILE, "channels": [SOCKET]}, "need either 'uri' or 'channels' argument"),
+        ("migrate", {"uri": "foo:bar"}, "unknown migration protocol: foo:bar"),
+        ("migrate", FILE, "Could not create '/nowhere/x': No such file or directory"),
+        ("migrate", {**FILE, "resume": True}, "Cannot resume if there is no paused migration"),
+        ("migrate", {"uri": 3}, "Invalid parameter type for 'uri', expected: string"),
+        ("migrate", {**FILE, "detach": 1}, "Invalid parameter type for 'detach', expected: boolean"),
+        ("migrate", {"channels": [SOCKET, SOCKET]}, "Channel list has more than one main entry"),
+        ("migrate-incoming", FILE, "'-incoming' was not specified on the command line"),
+        ("migrate-incoming", NONE, "need either 'uri' or 'channels' argument"),
+        ("migrate-continue", {"state": "pre-switchover"}, "Migration not in expected state: none"),
+        ("migrate-continue", {"state": "device"}, "Migration not in expected state: none"),
+        ("migrate-continue", {"state": "nosuch"}, "Parameter 'state' does not accept value 'nosuch'"),
+        ("migrate-continue", NONE, "Parameter 'state' is missing"),
+        (
+            "migrate-pause",
+            NONE,
+            "migrate-pause is currently only supported during postcopy-active or postcopy-recover state",
+        ),
+        ("migrate-set-parameters", {"nosuch": 1}, "Parameter 'nosuch' is unexpected"),
+        ("migrate-set-parameters", {"tls-creds": 3}, "Invalid parameter type for 'tls-creds', expected: StrOrNull"),
+        ("migrate-set-parameters", {"max-bandwidth": None}, "Parameter 'max-bandwidth' expects uint64"),
+        (
+            "migrate-set-capabilities",
+            {"capabilities": [{"capability": "nosuch", "state": False}]},
+            "Parameter 'capability' does not accept value 'nosuch'",
+        ),
+    ],
+)
+def test_migration_commands_are_refused_with_the_texts_that_clients_know(server, command, arguments, desc):
+    with pytest.raises(ExecuteError) as info:
+        execute(server, (command, arguments))
+    assert str(info.value) == desc
+    # A migration that could not begin is no migration, but for one whose file could not be made.
+    left = {"status": "failed", "error-desc": desc} if desc.startswith("Could not create") else {}
+    assert execute(server, ("query-migrate", None)) == [left]
+
+
 @pytest.mark.parametrize(
     ("command", "arguments", "message"),
     [
         ("no-such-thing", None, "no-such-thing"),
-        ("pmemsave", {"val": 0, "size": 16 << 20, "filename": "/tmp/x"}, "is not RAM"),
+        ("pmemsave", {"val": 0, "size": -1, "filename": "/tmp/x"}, "size=-1 is not a range of guest memory"),
+        ("pmemsave", {"val": 1, "size": 1 << 40, "filename": "/tmp/x"}, "is not a range of guest memory"),
         ("pmemsave", {"val": 0, "size": "big", "filename": "/tmp/x"}, "'size'"),
         ("pmemsave", {"val": 0, "size": 4096}, "'filename' is missing"),
         ("pmemsave", {"val": 0, "size": 4096, "filename": "/nowhere/x"}, "/nowhere"),

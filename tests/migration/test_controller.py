@@ -110,10 +110,17 @@ CAPABILITY_ERRORS = [
         "dirty-limit conflicts with auto-converge either of then available currently",
     ),
     ({"zero-copy-send": True}, "Zero copy only available for non-compressed non-TLS multifd migration"),
-    (
-        {"background-snapshot": True, "validate-uuid": True},
-        "Background-snapshot is not compatible with validate-uuid",
+    *(
+        ({"background-snapshot": True, name: True}, f"Background-snapshot is not compatible with {name}")
+        for name in (
+            "postcopy-ram", "dirty-bitmaps", "postcopy-blocktime", "late-block-activate", "return-path", "multifd",
+            "pause-before-switchover", "auto-converge", "release-ram", "rdma-pin-all", "xbzrle", "x-colo",
+            "validate-uuid",
+        )
     ),
+    # Both texts fit; it is the first of the two that is looked for.
+    ({"zero-copy-send": True, "multifd": True, "xbzrle": True}, "Multifd is not compatible with xbzrle"),
+    ({"x-colo": True}, "Capability 'x-colo' is not supported"),
     ({"nosuch": True}, "Parameter 'capability' does not accept value 'nosuch'"),
     ({"nosuch": False}, "Parameter 'capability' does not accept value 'nosuch'"),
     ({"rdma-pin-all": True}, "Capability 'rdma-pin-all' is not supported"),
@@ -145,7 +152,21 @@ def test_listed_are_the_capabilities_that_work(controller):
 
 PARAMETER_ERRORS = [
     ({"multifd-channels": 0}, "Parameter 'multifd_channels' expects a value between 1 and 255"),
-    ({"multifd-channels": 256}, "Parameter 'multifd_channels' expects a value between 1 and 255"),
+    ({"multifd-channels": 256}, "Parameter 'multifd-channels' expects uint8_t"),
+    ({"multifd-channels": -1}, "Parameter 'multifd-channels' expects uint8_t"),
+    ({"multifd-channels": None}, "Parameter 'multifd-channels' expects uint64"),
+    ({"max-bandwidth": "1M"}, "Parameter 'max-bandwidth' expects uint64"),
+    ({"max-bandwidth": 1.5}, "Parameter 'max-bandwidth' expects uint64"),
+    ({"max-bandwidth": 1 << 64}, "Parameter 'max-bandwidth' expects uint64"),
+    ({"multifd-zstd-level": 21}, "Parameter 'multifd_zstd_level' expects a value between 0 and 20"),
+    ({"multifd-qatzip-level": 0}, "Parameter 'multifd_qatzip_level' expects a value between 1 and 9"),
+    ({"throttle-trigger-threshold": 101}, "Parameter 'throttle_trigger_threshold' expects an integer in the range of 1 to 100"),
+    ({"cpu-throttle-increment": 100}, "Parameter 'cpu_throttle_increment' expects an integer in the range of 1 to 99"),
+    ({"announce-step": 0}, "Parameter 'announce_step' expects a value between 0 and 10000"),
+    ({"announce-rounds": 1001}, "Parameter 'announce_rounds' expects a value between 0 and 1000"),
+    ({"tls-creds": 3}, "Invalid parameter type for 'tls-creds', expected: StrOrNull"),
+    ({"mode": "x"}, "Parameter 'mode' does not accept value 'x'"),
+    ({"mode": 1}, "Invalid parameter type for 'mode', expected: string"),
     ({"multifd-channels": "x"}, "Parameter 'multifd-channels' expects uint64"),
     ({"multifd-channels": True}, "Parameter 'multifd-channels' expects uint64"),
     (
@@ -178,6 +199,14 @@ def test_parameters_that_are_refused(controller, changes, text):
         made.set_parameters({"downtime-limit": 7, **changes})
     assert caught.value.desc == text
     assert made.parameters == before
+
+
+def test_parameters_in_the_other_forms_that_clients_use(controller):
+    made = controller()
+    made.set_parameters({"tls-creds": "x", "max-bandwidth": -1, "downtime-limit": 5.0})
+    assert made.parameters["max-bandwidth"] == (1 << 64) - 1 and made.parameters["downtime-limit"] == 5
+    made.set_parameters({"tls-creds": None})
+    assert made.parameters["tls-creds"] == ""
 
 
 def test_parameters_have_the_names_and_defaults_of_qemu(plugins):
