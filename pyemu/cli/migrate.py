@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 
+from ..errors import MigrationError
 from . import options
 from .qmpclient import QMPConnection
 from .transfer import follow, set_capabilities
@@ -15,6 +16,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--qmp", required=True, metavar="ADDR", help="the machine's socket: unix:PATH or tcp:HOST:PORT")
     parser.add_argument("uri", help="where the other one listens: tcp:HOST:PORT, unix:PATH, exec:COMMAND")
     parser.add_argument("--multifd", type=int, default=0, metavar="N", help="carry pages over N further connections")
+    parser.add_argument("--compression", default="none", metavar="NAME", help="of those pages: zlib or zstd, with --multifd")
     parser.add_argument(
         "--max-bandwidth", type=options.size, default=0, metavar="SIZE", help="a second, e.g. 100M; unlimited by default"
     )
@@ -22,11 +24,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.compression != "none" and not args.multifd:
+        raise MigrationError(f"--compression {args.compression} needs --multifd")
     with QMPConnection(args.qmp) as qmp:
         set_capabilities(qmp, mapped_ram=False, multifd=args.multifd > 0)
         parameters = {"max_bandwidth": args.max_bandwidth, "downtime_limit": args.downtime}
         if args.multifd:
-            parameters["multifd_channels"] = args.multifd
+            parameters.update({"multifd_channels": args.multifd, "multifd_compression": args.compression})
         qmp.execute("migrate-set-parameters", **parameters)
         qmp.execute("migrate", uri=args.uri)
         info = follow(qmp, f"moving to {args.uri}", "the machine was not moved")

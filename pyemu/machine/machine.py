@@ -431,6 +431,7 @@ class Machine(Assembly):
         where: str | Sequence[Any],
         *,
         multifd: int = 0,
+        compression: str = "none",
         max_bandwidth: int = 0,
         downtime_ms: int = 300,
         progress: Callable[[Any], None] | None = None,
@@ -442,7 +443,9 @@ class Machine(Assembly):
 
         Args:
             where: ``tcp:HOST:PORT``, ``unix:PATH``, ``fd:N``, ``exec:COMMAND``, ..., or a list of channels.
-            multifd: connections that carry pages beside the main one; both sides must agree on the number.
+            multifd: connections that carry pages beside the main one; the other side needs capability ``multifd``,
+                and takes as many as come.
+            compression: of those pages, ``none``, ``zlib`` or ``zstd``; the other side needs the same.
             max_bandwidth: bytes a second until the guest is stopped, 0 for as many as go.
             downtime_ms: how long the guest may stand still in the end, as far as that can be estimated.
             progress: called with a :class:`~pyemu.migration.Progress` now and then.
@@ -451,7 +454,13 @@ class Machine(Assembly):
             MigrationError: it failed or was cancelled; the guest goes on here as before.
         """
         return move(
-            self, where, multifd=multifd, max_bandwidth=max_bandwidth, downtime_ms=downtime_ms, progress=progress
+            self,
+            where,
+            multifd=multifd,
+            compression=compression,
+            max_bandwidth=max_bandwidth,
+            downtime_ms=downtime_ms,
+            progress=progress,
         )
 
     # -- migration host ---------------------------------------------------------------------------

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..errors import MigrationError
+
 if TYPE_CHECKING:
     from .machine import Machine
 
@@ -41,6 +43,7 @@ def move(
     where: str | Sequence[Any],
     *,
     multifd: int = 0,
+    compression: str = "none",
     max_bandwidth: int = 0,
     downtime_ms: int = 300,
     progress: Callable[[Any], None] | None = None,
@@ -49,7 +52,9 @@ def move(
     controller = machine.migration
     parameters: dict[str, Any] = {"max-bandwidth": max_bandwidth, "downtime-limit": downtime_ms}
     if multifd:
-        parameters["multifd-channels"] = multifd
+        parameters.update({"multifd-channels": multifd, "multifd-compression": compression})
+    elif compression != "none":
+        raise MigrationError(f"compression {compression!r} is for pages on connections of their own: give multifd=1 or more")
     with controller.configured({"multifd": multifd > 0}, parameters):
         controller.migrate(where if isinstance(where, str) else list(where), blocking=True, progress=progress)
         result = controller.query()

@@ -43,6 +43,19 @@ def test_a_stopped_machine_moves(where):
         assert seen[-1].transferred_bytes == report.sent_bytes
 
 
+def test_pages_take_compressed_connections_of_their_own(tmp_path):
+    with Machine("none", memory=MEMORY) as source, Machine("none", memory=MEMORY, incoming=True) as target:
+        source.ram["ram"].array[:] = pattern()
+        target.migration.set_capabilities({"multifd": True})
+        target.migration.set_parameters({"multifd-compression": "zlib"})
+        target.migration.incoming(f"unix:{tmp_path}/sock")
+        with pytest.raises(MigrationError, match="compression 'zlib' is for pages on connections of their own"):
+            source.migrate(f"unix:{tmp_path}/sock", compression="zlib")
+        source.migrate(f"unix:{tmp_path}/sock", multifd=2, compression="zlib")
+        assert target.migration.wait(20) == "completed"
+        assert np.array_equal(target.ram["ram"].array, pattern())
+
+
 @pytest.mark.live
 def test_a_running_guest_moves_and_goes_on(where):
     with (
