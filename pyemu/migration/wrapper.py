@@ -11,11 +11,11 @@ A carrier inherits from these and overrides what it wants to see or change::
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .backend import PageIndex, PageSink, PageSource
-from .pages import BlockLike, Memory, PageCount, Runs
+from .pages import Bits, BlockLike, Memory, PageCount, Runs
 
 
 class SinkWrapper(PageSink):
@@ -84,6 +84,14 @@ class SourceWrapper(PageSource):
     def __init__(self, below: PageSource) -> None:
         super().__init__()
         self.below = below
+        self.fixed_places = below.fixed_places
+
+    @property
+    def touched(self) -> Mapping[str, Bits]:  # type: ignore[override]
+        return self.below.touched
+
+    def fault(self) -> BaseException | None:
+        return self.below.fault()
 
     def block_header(self, block: BlockLike) -> None:
         self.below.block_header(block)

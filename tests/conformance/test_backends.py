@@ -9,10 +9,17 @@ import types
 
 import pytest
 
+from pyemu.migration import PageSink, PageSource, SinkWrapper, SourceWrapper
 from pyemu.plugin import PluginManager
 from pyemu.testing.backend import BackendConformance
 
 EXAMPLE = pathlib.Path(__file__).parents[2] / "examples" / "pyemu-xxhash"
+
+
+@pytest.mark.parametrize(("wrapper", "base"), [(SinkWrapper, PageSink), (SourceWrapper, PageSource)])
+def test_wrappers_hand_on_all_there_is(wrapper, base):
+    public = {name for name in vars(base) if not name.startswith("_")} - {"place", "portion", "fixed_places"}
+    assert public <= set(vars(wrapper))
 
 
 class Small(BackendConformance):

@@ -11,9 +11,12 @@ import json
 import os
 import pathlib
 import random
+import re
 import resource
+import struct
 import sys
 
+import numpy as np
 from migration import streams
 from migration.fakehost import FakeHost
 from migration.streams import DESCRIPTION, PAGE, RAM, u32
@@ -46,6 +49,22 @@ def spoilt_fields(items, rng, count):
                 changed[at] = spoilt_field(changed[at], way, rng)
         result = b"".join(changed)
         yield result[: rng.randrange(len(result))] if rng.random() < 0.05 else result
+
+
+def spoilt_one(items, rng):
+    """*items* with one field spoilt; its length stays mostly, for these have fixed places."""
+    at = rng.randrange(min(len(items), 14))
+    items[at] = spoilt_field(items[at], rng.choice((0, 0, 0, 4, 4, 1)), rng)
+    return items
+
+
+def fields(form, data):
+    """*data* cut where ``struct`` has its fields."""
+    at = 0
+    for count, kind in re.findall(r"(\d*)([IQBsx])", form):
+        size = int(count) if kind in "sx" else struct.calcsize(">" + kind)
+        yield data[at : at + size]
+        at += size
 
 
 def spoilt_field(data, way, rng):
@@ -181,6 +200,36 @@ class Attack:
             document = spoilt_document(MACHINE, rng)
             self._try(lambda document=document: from_description(document, plugins=self.plugins).close(), PyemuError)
 
+    def packets(self, rng, count):
+        """Heads of multifd packets, and the initial packets of channels."""
+        from pyemu_multifd import packets
+
+        blocks = {block.idstr: block for block in FakeHost(RAM).blocks}
+        numbers = np.arange(12), np.arange(12, 16)
+        good = [
+            packets.encode_initial(bytes(16), 3),
+            packets.encode_pages(7, 0, blocks["ram"], *numbers, 12 * PAGE),
+            packets.encode_pages(8, 2, blocks["rom"], np.arange(2), np.arange(0), 900),
+            packets.encode_sync(9, PAGE),
+        ]
+        for _ in range(count):
+            which = rng.randrange(4)
+            form = ">II16sB39x" if which == 0 else f">IIIIIIQI4s24s256s{'Q' * 128}"
+            data = b"".join(spoilt_one(list(fields(form, good[which])), rng))[: len(good[which])].ljust(len(good[which]), b"\0")
+            if which == 0:
+                self._try(lambda data=data: packets.decode_initial(data, bytes(16)))
+            else:
+                self._try(lambda data=data, which=which: self._decode(packets, data, 2 * (which == 2), blocks))
+
+    @staticmethod
+    def _decode(packets, data, flags, blocks):
+        found = packets.decode(data, flags, 1, blocks, PAGE)
+        if not found.sync:
+            # What comes out can be used without looking: pages of the block, and no more than fit a packet.
+            both = [*found.data, *found.zero]
+            assert len(both) <= 128 and all(0 <= n < found.block.used_length // PAGE for n in both)
+            assert found.size <= 2 * len(found.data) * PAGE
+
     def compressed(self, name, rng, count):
         """One channel's packets: a good beginning, then spoilt ones."""
         method = find_compression(name, self.plugins)
@@ -225,11 +274,11 @@ def attack(kind, path, seed, count, plugins=None):
     elif kind in ("zlib", "zstd"):
         made.compressed(kind, rng, count)
     else:
-        {"tail": made.tails, "machine": made.machines}[kind](rng, count)
+        {"tail": made.tails, "machine": made.machines, "packets": made.packets}[kind](rng, count)
     return made.refused, made.accepted
 
 
-KINDS = (*STREAMS, "tail", "machine", "zlib", "zstd")
+KINDS = (*STREAMS, "tail", "machine", "packets", "zlib", "zstd")
 
 
 def main():

@@ -39,11 +39,12 @@ ELSEWHERE = {
 def modules():
     """The sources that read streams: those of the core and of the plugins with a layout or a carrier."""
     import pyemu_mapped_ram.backend
+    import pyemu_multifd.packets
     import pyemu_streaming.backend
 
     plugins = [pathlib.Path(m.__file__).parent for m in (pyemu_mapped_ram.backend, pyemu_streaming.backend)]
     folders = [CORE / "migration", CORE / "snapshot", *plugins]
-    return sorted(path for folder in folders for path in folder.glob("*.py"))
+    return sorted([*(path for folder in folders for path in folder.glob("*.py")), pathlib.Path(pyemu_multifd.packets.__file__)])
 
 
 def sites():
@@ -102,6 +103,26 @@ def path():
     os.close(fd)
 
 
+def packets(reached):
+    """Each field of a packet's head, wrong."""
+    from pyemu_multifd import packets
+
+    blocks = {block.idstr: block for block in FakeHost(RAM).blocks}
+    form, good = packets.HEADER, [packets.MAGIC, 1, 0, 128, 2, 2 * PAGE, 7, 1, b"ram"]
+    offsets = [0, PAGE, 2 * PAGE]
+    wrong = [
+        (0, 5), (1, 2), (2, 0x40), (2, 0x80), (2, 2), (2, 1), (3, 129), (4, 129), (7, 127), (8, b"ran"), (8, b"r" * 256), (5, 1),
+    ]  # fmt: skip
+    for at, value in wrong:
+        head = form.pack(*good[:at], value, *good[at + 1 :])
+        reached.try_(lambda head=head: packets.decode(head + bytes(1024), 0, 1, blocks, PAGE))
+    for offset in (16 * PAGE, 5):
+        data = form.pack(*good) + b"".join(map(u64, [offset, *offsets[1:]])) + bytes(1000)
+        reached.try_(lambda data=data: packets.decode(data, 0, 1, blocks, PAGE))
+    for initial in (packets.encode_initial(b"u" * 16, 1), packets.encode_initial(bytes(16), 255)):
+        reached.try_(lambda initial=initial: packets.decode_initial(initial, bytes(16)))
+
+
 def test_every_refusal_is_reached(plugins, path):
     reached = Reached(path, plugins)
     for kind, changes, _ in CASES:
@@ -146,6 +167,8 @@ def test_every_refusal_is_reached(plugins, path):
     def was_reached(site):
         file, first, last = site
         return any((file, line) in reached.lines for line in range(first, last + 1))
+
+    packets(reached)
 
     places = sites()
     excused = {key: [site for site, text in places.items() if key in text] for key in ELSEWHERE}
