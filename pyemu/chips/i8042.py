@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The keyboard controller at 60/64, with the keyboard behind it.
+"""The keyboard controller at 60/64, with keyboard and mouse behind it.
 
 Its output port is also the PC's oldest way to reset the processor (bit 0, active low) and to gate address line 20
 (bit 1): see :attr:`KeyboardController.on_reset` and :attr:`KeyboardController.a20_out`.
@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ..device import IRQOut, ISADevice, Property, VMState, vmstate
+from ..device import IRQOut, ISADevice, Property, Register, RegisterTable, VMState, vmstate
 from ..device.keys import chord
 from ..errors import MigrationError
 from ..memory import PortioEntry
 from .ps2 import PS2Keyboard
+from .ps2_mouse import PS2Mouse
 
 PORT_DATA, PORT_STATUS_COMMAND = 0, 4
 
@@ -59,11 +60,23 @@ _HIGH = {0x83: 0x41, 0x84: 0x54}
 BREAK_PREFIX = 0xF0
 
 
+REGISTERS = RegisterTable(
+    (
+        Register(PORT_DATA, "data", 0, source="output",
+                 effect="the next byte of keyboard, mouse or controller; written bytes go to the keyboard or complete a command"),
+        Register(PORT_STATUS_COMMAND, "status, command", STATUS_NOT_LOCKED | STATUS_SYSTEM, source="status",
+                 effect="0 output full, 5 from the mouse; written bytes are commands to the controller"),
+    ),
+    name="keyboard controller", size=5,
+)  # fmt: skip
+
+
 class KeyboardController(ISADevice):
-    """An 8042 with a PS/2 keyboard and nothing on its second port.
+    """An 8042 with a PS/2 keyboard, and a PS/2 mouse on its second port.
 
     Attributes:
         keyboard: the keyboard; use :meth:`press` to type.
+        mouse: the mouse; use :meth:`move_mouse`.
         a20_out: level of output port bit 1. A machine ORs it with its other A20 gates.
         on_reset: called when the guest pulses the reset line.
     """
@@ -76,6 +89,7 @@ class KeyboardController(ISADevice):
             True,
             "start as a BIOS leaves it (keyboard on, translated, with interrupts) and not as after power-on",
         ),
+        Property("mouse-port", "bool", True, "a mouse on the second port"),
     )
     vmstate = VMState(
         "i8042",
@@ -92,15 +106,19 @@ class KeyboardController(ISADevice):
             vmstate.boolean("reply_waits"),
             vmstate.buffer("ram", 32),
             vmstate.nested("keyboard", PS2Keyboard.vmstate),
+            vmstate.nested("mouse", PS2Mouse.vmstate),
         ),
     )
-    volatile = frozenset({"on_reset", "irq1", "irq12", "a20_out"})
+    register_tables = (REGISTERS,)
+    volatile = frozenset({"on_reset", "irq1", "irq12", "a20_out", "mouse_port"})
 
     firmware_setup: bool
+    mouse_port: bool
 
     def __init__(self, **properties: object) -> None:
         super().__init__(**properties)
         self.keyboard = PS2Keyboard()
+        self.mouse = PS2Mouse()
         self.irq1 = IRQOut("i8042.irq1")
         self.irq12 = IRQOut("i8042.irq12")
         self.a20_out = IRQOut("i8042.a20")
@@ -137,6 +155,7 @@ class KeyboardController(ISADevice):
         self.reply_waits = False
         self.ram[:] = bytes(32)
         self.keyboard.reset()
+        self.mouse.reset()
         self._update_pins()
 
     def post_load(self, version: int) -> None:
@@ -161,6 +180,11 @@ class KeyboardController(ISADevice):
     def takes_keys(self) -> bool | None:
         """Whether the keyboard's queue is empty; None while the guest has it switched off."""
         return not self.keyboard.count if self.keyboard.scanning else None
+
+    def move_mouse(self, right: int = 0, up: int = 0, wheel: int = 0, buttons: int | None = None) -> None:
+        """Moves the mouse (see :meth:`PS2Mouse.move`)."""
+        self.mouse.move(right, up, wheel, buttons)
+        self._fill()
 
     # -- ports ------------------------------------------------------------------------------------
 
@@ -193,6 +217,10 @@ class KeyboardController(ISADevice):
             self._put(value, SOURCE_KEYBOARD)
         elif pending == 0xD3:
             self._put(value, SOURCE_AUX)
+        elif pending == 0xD4 and self.mouse_port:
+            self.mode &= ~MODE_AUX_OFF
+            self.mouse.write(value)
+            self._fill()
         elif pending == 0xD4:
             # Nothing on the second port answers in time.
             self._put(NO_DEVICE, SOURCE_AUX)
@@ -234,7 +262,7 @@ class KeyboardController(ISADevice):
     # -- inside -----------------------------------------------------------------------------------
 
     def _self_test(self) -> None:
-        self.keyboard.count = 0
+        self.keyboard.count = self.mouse.count = 0
         self.status = STATUS_NOT_LOCKED | STATUS_COMMAND | STATUS_SYSTEM
         self.mode = self.mode & MODE_TRANSLATE | MODE_KEYBOARD_OFF | MODE_AUX_OFF | MODE_SYSTEM
         self.reply_waits = False
@@ -276,6 +304,8 @@ class KeyboardController(ISADevice):
                 self._show(self.reply, self.reply_source)
             elif self.keyboard.count and not self.mode & MODE_KEYBOARD_OFF:
                 self._show_key(self.keyboard.take())
+            elif self.mouse.count and not self.mode & MODE_AUX_OFF:
+                self._show(self.mouse.take(), SOURCE_AUX)
             else:
                 return
 

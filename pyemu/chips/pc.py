@@ -144,8 +144,13 @@ def map_bios(machine: Host, ram: RAMBlock) -> None:
     machine.on_reset(lambda: ram.write(MIB - len(end), end))
 
 
-def add_core(machine: Host) -> Core:
-    """The ISA bus with its core devices: interrupt controllers, timer, DMA, clock, keyboard, system ports."""
+def add_core(machine: Host, nvram: str | None = None) -> Core:
+    """The ISA bus with its core devices: interrupt controllers, timer, DMA, clock, keyboard, system ports.
+
+    Args:
+        machine: to plug them into.
+        nvram: file that keeps the CMOS memory; what describes the machine is set anew all the same.
+    """
     pic = PICPair()
     isa = ISABus(machine.ports, machine.memory, machine.clock, pic.lines)
     machine.add_bus(isa)
@@ -157,7 +162,7 @@ def add_core(machine: Host) -> Core:
     add(pic)
     machine.connect_cpu_interrupt(pic)
     pit, dma = add(PIT()), add(DMAController())
-    rtc, keyboard = add(RTC()), add(KeyboardController())
+    rtc, keyboard = add(RTC(nvram=nvram)), add(KeyboardController())
     add(SystemControlB())
     port92 = add(SystemControlA())
     # Either gate opens the address line.

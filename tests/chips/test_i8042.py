@@ -115,7 +115,8 @@ def test_bytes_put_into_the_output_buffer(kbd):
     assert kbd.irqs == (0, 0)
 
 
-def test_nothing_answers_on_the_second_port(kbd):
+def test_nothing_answers_on_a_second_port_without_a_mouse():
+    kbd = Keyboard(mouse_port="off")
     kbd.command(0xD4, 0xFF)
     assert kbd.status & (FULL | AUX | TIMEOUT) == FULL | AUX | TIMEOUT
     assert kbd.take() == [0xFE]
@@ -265,3 +266,79 @@ def test_a_processor_held_in_reset_cannot_be_loaded(kbd):
     kbd.chip.output_port = 0x02
     with pytest.raises(MigrationError, match="holds the processor in reset"):
         kbd.chip.post_load(1)
+
+
+# -- the mouse -----------------------------------------------------------------------------------
+
+
+def mouse(kbd, *values):
+    """Sends bytes to the mouse; everything it answers."""
+    found = []
+    for value in values:
+        kbd.command(0xD4, value)
+        while kbd.status & FULL:
+            assert kbd.status & AUX
+            found.append(kbd.fixture.read(DATA))
+    return found
+
+
+def test_the_mouse_tells_what_it_is(kbd):
+    assert mouse(kbd, 0xFF) == [ACK, 0xAA, 0x00]
+    assert mouse(kbd, 0xF2) == [ACK, 0x00]
+    assert mouse(kbd, 0xE9) == [ACK, 0x00, 2, 100]
+    assert mouse(kbd, 0xF3, 200, 0xF3, 100, 0xF3, 80, 0xF2) == [ACK] * 6 + [ACK, 3]
+    assert mouse(kbd, 0xF3, 200, 0xF3, 200, 0xF3, 80, 0xF2) == [ACK] * 6 + [ACK, 4]
+    assert mouse(kbd, 0xF3, 33) == [ACK, RESEND]
+
+
+def test_movements_come_as_packets_with_an_interrupt_a_byte(kbd):
+    kbd.chip.move_mouse(5, 6)
+    assert kbd.status & FULL == 0, "not before it is enabled"
+    mouse(kbd, 0xF6, 0xF4)
+    kbd.command(0x60, IRQ1 | IRQ12 | SYSTEM | TRANSLATE)
+    kbd.chip.move_mouse(5, -6, buttons=1)
+    assert kbd.irqs == (0, 1)
+    assert kbd.take() == [0x29, 5, 0xFA]
+    assert kbd.irqs == (0, 0)
+    kbd.chip.move_mouse(300, 0)
+    assert kbd.take() == [0x09, 255, 0, 0x09, 45, 0]
+
+
+def test_movements_add_up_while_nobody_reads(kbd):
+    mouse(kbd, 0xF4)
+    for _ in range(500):
+        kbd.chip.move_mouse(1, 0)
+    packets = kbd.take()
+    assert sum(packets[1::3]) == 500
+    assert len(packets) < 40
+
+
+def test_a_wheel_and_more_buttons(kbd):
+    mouse(kbd, 0xF3, 200, 0xF3, 200, 0xF3, 80, 0xF4)
+    kbd.chip.move_mouse(wheel=-1, buttons=0x12)
+    assert kbd.take() == [0x0A, 0, 0, 0x2F]
+
+
+def test_remote_mode_tells_when_asked_and_wrap_mode_echoes(kbd):
+    mouse(kbd, 0xF0)
+    kbd.chip.move_mouse(3, 4)
+    assert kbd.status & FULL == 0
+    assert mouse(kbd, 0xEB) == [ACK, 0x08, 3, 4]
+    assert mouse(kbd, 0xEE, 0x55, 0xF4, 0xEC) == [ACK, 0x55, 0xF4, ACK]
+
+
+def test_scaling_leaves_short_movements_fine(kbd):
+    mouse(kbd, 0xE7, 0xF4)
+    for distance, told in ((1, 1), (4, 6), (10, 20)):
+        kbd.chip.move_mouse(-distance, 0)
+        assert kbd.take() == [0x18, 256 - told, 0]
+
+
+def test_the_keyboard_goes_first_and_the_mouse_waits_while_it_is_off(kbd):
+    mouse(kbd, 0xF4)
+    kbd.command(0xA7)
+    kbd.chip.move_mouse(1, 1)
+    kbd.chip.press(b"\x1c")
+    assert kbd.take() == [0x1E]
+    kbd.command(0xA8)
+    assert kbd.take() == [0x08, 1, 1]

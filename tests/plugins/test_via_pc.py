@@ -153,6 +153,20 @@ def raise_pirq(board, slot, pin):
     return card
 
 
+def test_a_pci_line_can_be_turned_round(board):
+    board.outb(0x4D0, 0xF8)
+    board.outb(0x4D1, 0xDE)
+    board.init_pic()
+    board.set_cfg(0, 0x55, 0x90)
+    board.set_cfg(0, 0x54, 0x08)
+    assert board.requests() == {9}
+    card = raise_pirq(board, 0, 0)
+    assert board.requests() == set()
+    board.machine.call(lambda: card.set_level(0))
+    board.set_cfg(0, 0x54, 0x00)
+    assert board.requests() == set()
+
+
 @pytest.mark.parametrize(("line", "register", "shift"), [(0, 0x55, 4), (1, 0x56, 0), (2, 0x56, 4), (3, 0x57, 4)])
 def test_each_pci_line_has_its_nibble(board, line, register, shift):
     board.outb(0x4D1, 0xFF & 0xDE)

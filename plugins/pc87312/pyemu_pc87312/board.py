@@ -24,6 +24,7 @@ def build(
     wide_access: str,
     vga: bool,
     vgabios: str | None,
+    nvram: str | None,
 ) -> None:
     """Assembles the board."""
     if superio != "pc87312":
@@ -31,7 +32,7 @@ def build(
     machine.ports.wide = wide_access
     ram = pc.map_memory(machine)
     pc.map_bios(machine, ram)
-    core = pc.add_core(machine)
+    core = pc.add_core(machine, nvram)
     chip = PC87312(config=config, iobase=iobase, strict_double_write=strict_double_write)
     functions: dict[str, ISAFunction] = {
         "parallel": pc.parallel_port(machine),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyemu import ConfigError, PCIBus
 from pyemu.chips import pc
+from pyemu.chips.cmos_bank import CMOSBanks
 from pyemu.chips.mpu401 import MPU401, GamePort
 from pyemu.chips.smbus import SMBus, memory_modules
 from pyemu.chips.usb import USBBus
@@ -64,6 +65,7 @@ def build(
     vgabios: str | None,
     wav: str | None,
     midi: str | None,
+    nvram: str | None,
 ) -> None:
     """Assembles the board."""
     model = MODELS.get(southbridge)
@@ -72,7 +74,7 @@ def build(
     machine.ports.wide = wide_access
     ram = pc.map_memory(machine)
     pc.map_bios(machine, ram)
-    core = pc.add_core(machine)
+    core = pc.add_core(machine, nvram)
     pc.add_reset_control(machine, core.isa)
     pci = PCIBus(machine.ports, machine.memory, machine.clock)
     machine.add_bus(pci)
@@ -94,7 +96,10 @@ def build(
         function = _superio_function(machine, name)
         superio.attach(name, function)
         machine.add_device(function, core.isa)
-    bridge.wire(core.isa, superio, functions)
+    banks = CMOSBanks(nvram=nvram)
+    banks.rtc = core.rtc
+    machine.add_device(banks, core.isa)
+    bridge.wire(core.isa, superio, functions, banks)
     direct_start = machine.kernel is not None and machine.bios is None
     if firmware == "always" or (firmware == "auto" and direct_start):
         machine.on_reset(lambda: perform(model.setup, machine.ports, SLOT))

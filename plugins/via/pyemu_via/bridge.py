@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
 from pyemu import IRQOut, ISABus, PCIDevice
+from pyemu.chips.cmos_bank import CMOSBanks
 from pyemu.chips.superio import legal_irq
 
 from .functions import (
@@ -28,6 +29,8 @@ from .functions import (
 from .superio import RESET_STYLE, SuperIO686, SuperIO8231, ViaSuperIO
 
 REG_SUBSYSTEM_WRITE = 0x70
+#: Bits 3 to 0 turn INTA to INTD round before they reach their lines.
+REG_POLARITY = 0x54
 COMMAND_SPECIAL = 0x0008
 
 
@@ -43,6 +46,10 @@ class Bit(NamedTuple):
 
 #: Which nibble of 55-57 routes INTA to INTD: register and shift.
 PIRQ_NIBBLES = ((0x55, 4), (0x56, 0), (0x56, 4), (0x57, 4))
+
+
+#: Either shows CMOS ports 74 and 75.
+SECOND_CMOS_PAIR = (Bit(0x48, 0x08), Bit(0x5B, 0x02))
 
 
 def pirq_layout(config: bytes | bytearray) -> tuple[int | None, ...]:
@@ -63,13 +70,14 @@ class ViaBridge(PCIDevice):
 
     Attributes:
         pirqs: the pins that carry INTA to INTD to the interrupt controller.
+        levels: of INTA to INTD, as the PCI bus has them.
     """
 
     vendor_id = VENDOR_VIA
     class_code = 0x060100
     multifunction = True
     properties = (RESET_STYLE,)
-    volatile: ClassVar[frozenset[str]] = frozenset({"pirqs", "isa", "superio", "functions"})
+    volatile: ClassVar[frozenset[str]] = frozenset({"pirqs", "levels", "isa", "superio", "functions", "banks"})
     resets: ClassVar[Mapping[int, int]] = {}
     resets_qemu: ClassVar[Mapping[int, int]] = {}
     read_only: ClassVar[frozenset[int]] = frozenset()
@@ -82,10 +90,12 @@ class ViaBridge(PCIDevice):
 
     def __init__(self, **properties: Any) -> None:
         super().__init__(**properties)
+        self.levels = [0] * 4
         self.pirqs = tuple(IRQOut(f"{self.type_name}.int{letter}") for letter in "ABCD")
         self.isa: ISABus | None = None
         self.superio: ViaSuperIO | None = None
         self.functions: dict[int, ViaFunction] = {}
+        self.banks: CMOSBanks | None = None
         qemu = self.reset_style == "qemu"
         # What a PC bridge must do is wired on in the command register; only special cycles are optional.
         self.define(REG_COMMAND, 2, 0x0008 if qemu else 0x0087, wmask=COMMAND_SPECIAL)
@@ -99,9 +109,9 @@ class ViaBridge(PCIDevice):
         for register, value in {**self.resets, **(self.resets_qemu if qemu else {})}.items():
             self.define(register, 1, value, wmask=0xFF)
 
-    def wire(self, isa: ISABus, superio: ViaSuperIO, functions: Mapping[int, ViaFunction]) -> None:
+    def wire(self, isa: ISABus, superio: ViaSuperIO, functions: Mapping[int, ViaFunction], banks: CMOSBanks) -> None:
         """Connects function 0 with what it controls; all of it is plugged in."""
-        self.isa, self.superio, self.functions = isa, superio, dict(functions)
+        self.isa, self.superio, self.functions, self.banks = isa, superio, dict(functions), banks
         superio.bridge = self
         for function in self.functions.values():
             function.wire(isa, self)
@@ -135,7 +145,12 @@ class ViaBridge(PCIDevice):
         self._follow()
 
     def _set_pirq(self, line: int, level: int) -> None:
-        self.pirqs[line].set_level(level)
+        self.levels[line] = level
+        self._drive_pirqs()
+
+    def _drive_pirqs(self) -> None:
+        for n, (pirq, level) in enumerate(zip(self.pirqs, self.levels, strict=True)):
+            pirq.set_level(level ^ (self.config[REG_POLARITY] >> 3 - n & 1))
 
     def _follow(self) -> None:
         """Brings everything that the configuration space controls in line with it; idempotent."""
@@ -143,10 +158,13 @@ class ViaBridge(PCIDevice):
             return
         for pirq, line in zip(self.pirqs, pirq_layout(self.config), strict=True):
             pirq.connect(self.isa.irq_line(line))
+        self._drive_pirqs()
         for number, function in self.functions.items():
             hide = self.hides.get(number)
             function.set_hidden(hide is not None and hide.of(self.config))
             function.follow()
+        if self.banks is not None:
+            self.banks.show_second(any(bit.of(self.config) for bit in SECOND_CMOS_PAIR))
         self.superio.set_open(self.opens.of(self.config))
         self.superio.apply()
 

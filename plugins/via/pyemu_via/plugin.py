@@ -43,5 +43,6 @@ def pyemu_boards() -> Iterator[Board]:
             Property("vgabios", "str", None, "its video BIOS; by default that of an installed SeaBIOS"),
             Property("wav", "host", None, "WAV file that gets what the guest plays"),
             Property("midi", "host", None, "chardev of the MIDI port, e.g. file:PATH"),
+            Property("nvram", "host", None, "file that keeps the CMOS memory from run to run"),
         ),
     )  # fmt: skip
