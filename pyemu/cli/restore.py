@@ -14,6 +14,7 @@ from .transfer import follow, set_capabilities
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = "Loads a saved machine into a process that was started with --incoming defer."
     parser.add_argument("--qmp", required=True, metavar="ADDR", help="the waiting machine's socket")
+    parser.add_argument("--lazy", action="store_true", help="map RAM over the (mapped-ram) file, read pages as they are used")
     parser.add_argument("file", type=Path)
 
 
@@ -23,6 +24,8 @@ def run(args: argparse.Namespace) -> int:
     capabilities = set(read_header(source).capabilities)
     with QMPConnection(args.qmp) as qmp:
         set_capabilities(qmp, **dict.fromkeys(capabilities, True))
+        if args.lazy:
+            qmp.execute("migrate-set-parameters", lazy_restore=True)
         qmp.execute("migrate-incoming", uri=f"file:{source}", exit_on_error=False)
         follow(qmp, f"loading {source.name}", f"{source} was not loaded")
         status = qmp.execute("query-status")["status"]

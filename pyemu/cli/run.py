@@ -73,6 +73,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     control.add_argument(
         "--incoming", metavar="URI", help="load a machine first: file:PATH, tcp:HOST:PORT, ...; 'defer' waits for QMP"
     )
+    control.add_argument(
+        "--lazy",
+        action="store_true",
+        help="with --incoming file:PATH of a mapped-ram file: map RAM over the file and read pages as they are used",
+    )
     control.add_argument("-S", dest="stopped", action="store_true", help="do not start the guest")
 
 
@@ -100,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
         stack.enter_context(_signals(machine))
         stack.enter_context(display.shown(machine, args.display, keyboard="stdio" not in args.serial))
         if args.incoming not in (None, "defer"):
-            _load(machine, args.incoming, start=not args.stopped)
+            _load(machine, args.incoming, start=not args.stopped, lazy=args.lazy)
         elif args.incoming is None and not args.stopped:
             _check_runnable(machine, args)
             machine.cont()
@@ -129,7 +134,7 @@ def _check_runnable(machine: Machine, args: argparse.Namespace) -> None:
         )
 
 
-def _load(machine: Machine, uri: str, start: bool) -> None:
+def _load(machine: Machine, uri: str, start: bool, lazy: bool) -> None:
     """Begins to load; a file says itself which capabilities it was saved with. A failure ends the machine.
 
     Raises:
@@ -141,6 +146,7 @@ def _load(machine: Machine, uri: str, start: bool) -> None:
         path, _, offset = uri.removeprefix("file:").partition(",offset=")
         if uri.startswith("file:") and not offset and not path.startswith("/dev/fdset/"):
             machine.migration.set_capabilities(dict.fromkeys(read_header(path).capabilities, True))
+        machine.migration.set_parameters({"lazy-restore": lazy})
         machine.migration.incoming(uri, autostart=start, exit_on_error=True)
     except MigrationError as error:
         raise MigrationError(f"{uri}: {error}", desc=error.desc) from error

@@ -17,13 +17,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stream", action="store_true", help="a plain stream instead of a mapped-ram file")
     parser.add_argument("--multifd", type=int, default=0, metavar="N", help="write with N channels")
     parser.add_argument("--direct-io", action="store_true", help="write pages past the page cache")
+    parser.add_argument(
+        "--background", action="store_true", help="save the machine as it is now, and let it run on while that is written"
+    )
     parser.add_argument("--stop", action="store_true", help="leave the guest stopped")
 
 
 def run(args: argparse.Namespace) -> int:
     with QMPConnection(args.qmp) as qmp:
         ran = qmp.execute("query-status")["running"]
-        set_capabilities(qmp, mapped_ram=not args.stream, multifd=args.multifd > 0)
+        set_capabilities(
+            qmp, mapped_ram=not args.stream, multifd=args.multifd > 0, background_snapshot=args.background
+        )
         parameters = {"max_bandwidth": 0, "direct_io": args.direct_io}
         if args.multifd:
             parameters["multifd_channels"] = args.multifd
@@ -31,7 +36,9 @@ def run(args: argparse.Namespace) -> int:
         target = args.file.absolute()
         qmp.execute("migrate", uri=f"file:{target}")
         info = follow(qmp, f"saving {target.name}", f"{target} was not written")
-        if ran and not args.stop:
+        if args.background and args.stop:
+            qmp.execute("stop")
+        elif ran and not args.stop and not args.background:
             qmp.execute("cont")
     size = target.stat()
     print(

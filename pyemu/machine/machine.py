@@ -16,6 +16,7 @@ from ..device import BlockBackend, Chardev
 from ..errors import ConfigError, DeviceError, MigrationError, PyemuError
 from ..migration import MigrationController
 from ..migration.host import DeviceSection
+from ..migration.lazy import settle
 from ..plugin import PluginManager
 from .assembly import Assembly, blaming
 from .boot import BootImages
@@ -462,6 +463,18 @@ class Machine(Assembly):
             downtime_ms=downtime_ms,
             progress=progress,
         )
+
+    def settle(self) -> None:
+        """Makes RAM independent of the file that the machine was restored from lazily; the guest runs meanwhile.
+
+        It stands still for a few milliseconds for each 8 MiB. A machine restored otherwise is left as it is.
+
+        Raises:
+            MemoryMapError: RAM is being watched by a save, or there is no memory; what is settled stays so.
+        """
+        if self.migration.lazy is not None:
+            self.migration.lazy.stop()
+        settle(self, lambda: None)
 
     # -- migration host ---------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ def restore(
     drives: Sequence[str | BlockBackend] | None = None,
     host_files: bool = False,
     run: bool = False,
+    lazy: bool = False,
     plugins: PluginManager | None = None,
 ) -> Machine:
     """A new machine in the state that *path* holds.
@@ -41,6 +42,9 @@ def restore(
         drives: block backends in the place of those that the file names, as for :class:`Machine`.
         host_files: open the files of this host that the saved machine names.
         run: let the guest run at once if it ran when it was saved; otherwise the machine waits, paused.
+        lazy: map RAM over the file instead of reading it: the machine is there in milliseconds, whatever its size, and
+            pages are read when they are used, and by threads behind. For files with mapped-ram. The file must stay
+            as it is (replacing it by a rename is fine) until :meth:`Machine.settle` or the machine's end.
         plugins: the plugin manager to use.
 
     Raises:
@@ -58,6 +62,7 @@ def restore(
         )
         try:
             machine.migration.set_capabilities(dict.fromkeys(read_header(path).capabilities, True))
+            machine.migration.set_parameters({"lazy-restore": lazy})
             # The list form takes any path; in a URI a comma would begin an option.
             address = {"transport": "file", "filename": name, "offset": 0}
             machine.migration.incoming([{"channel-type": "main", "addr": address}], blocking=True, autostart=run)

@@ -18,7 +18,8 @@ import threading
 import numpy
 
 from pyemu.memory._dirty cimport DirtyBitmap
-from pyemu.memory._ram cimport Mapping, RAMBlock
+from pyemu.memory._mapping cimport Mapping
+from pyemu.memory._ram cimport RAMBlock
 
 from ..errors import MemoryMapError
 

@@ -5,15 +5,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint64_t
 
 from pyemu.memory._dirty cimport DirtyBitmap
-
-
-cdef class Mapping:
-    cdef unsigned char *base
-    cdef size_t size
-    cdef readonly int fd
-
-    # Bytes of whole host pages.
-    cdef size_t room(self) noexcept nogil
+from pyemu.memory._mapping cimport Mapping
 
 
 cdef class RAMBlock:
@@ -37,6 +29,7 @@ cdef class RAMBlock:
     cdef size_t settled
 
     cdef Mapping memory(self)
+    cdef leave_file(self, Mapping mapping)
     cdef merge_dirty(self, DirtyBitmap found)
 
     # Must be called after the bytes were stored, with a range inside the block.

@@ -2,44 +2,21 @@
 """RAM blocks: host memory that a guest sees, that migration moves and that numpy shows."""
 
 cimport cython
-from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.errno cimport EINVAL, errno
-from libc.stdint cimport uint64_t, uintptr_t
-from libc.string cimport memcmp, memcpy, strerror
-from posix.mman cimport (
-    MAP_ANONYMOUS, MAP_FAILED, MAP_FIXED, MAP_NORESERVE, MAP_PRIVATE, MAP_SHARED, PROT_NONE, PROT_READ, PROT_WRITE,
-    madvise, mmap, munmap,
-)
-from posix.types cimport off_t
-from posix.unistd cimport close, pread
+from libc.stdint cimport int64_t, uintptr_t
+from libc.string cimport memcpy, strerror
+from posix.unistd cimport close
+
+from pyemu.memory._mapping cimport Mapping
 
 import fcntl
 import os
-import stat
 
 import numpy
 
 from ..errors import ConfigError, MemoryMapError
 from ._dispatch import report
-
-cdef extern from *:
-    """
-    #ifndef _GNU_SOURCE
-    #define _GNU_SOURCE
-    #endif
-    #include <sys/mman.h>
-    #ifndef MADV_POPULATE_READ
-    #define MADV_POPULATE_READ 22
-    #endif
-    static void *pyemu_move(void *from, size_t length, void *to)
-    {
-        return mremap(from, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, to);
-    }
-    """
-    int MADV_HUGEPAGE
-    int MADV_POPULATE_READ
-    void *pyemu_move(void *start, size_t length, void *to) nogil
+from ._mapping import open_backing
 
 cdef size_t HUGE = 2 << 20
 cdef size_t HOST_PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -49,64 +26,6 @@ BACKINGS = ("anon", "memfd", "file-shared", "file-private")
 # ones, for each piece may stay a mapping of its own, and a process has 65,530 of these.
 cdef size_t SETTLE_PIECE = 8 << 20
 cdef size_t SETTLE_PIECES = 4096
-# Of an entry in /proc/self/pagemap: in memory, in swap, a page of a file.
-cdef uint64_t PM_PRESENT = <uint64_t>1 << 63
-cdef uint64_t PM_SWAP = <uint64_t>1 << 62
-cdef uint64_t PM_FILE = <uint64_t>1 << 61
-
-
-@cython.final
-@cython.no_gc_clear
-cdef class Mapping:
-    """The memory itself. Views hold it, so it lives as long as the last of them."""
-
-    def __cinit__(self):
-        self.fd = -1
-
-    def __init__(self, str name, size_t size, bint shared=False, int fd=-1):
-        # A descriptor that is given becomes the mapping's, and is closed with it.
-        self.fd = fd
-        if shared and fd < 0:
-            self.fd = os.memfd_create(f"pyemu:{name}", os.MFD_CLOEXEC)
-            os.ftruncate(self.fd, size)
-        # Room for the block at a multiple of 2 MiB, so that whole huge pages fit; the rest is given back.
-        cdef size_t room = (size + HOST_PAGE - 1) // HOST_PAGE * HOST_PAGE
-        cdef int flags = (MAP_SHARED if shared else MAP_PRIVATE) | (MAP_ANONYMOUS if self.fd < 0 else 0) | MAP_NORESERVE
-        cdef unsigned char *base = _reserve(room)
-        if mmap(base, room, PROT_READ | PROT_WRITE, flags | MAP_FIXED, self.fd, 0) == MAP_FAILED:
-            failed = errno
-            munmap(base, room)
-            raise OSError(failed, strerror(failed).decode())
-        self.base = base
-        self.size = size
-        # A hint: without huge pages everything works, only slower.
-        madvise(base, room, MADV_HUGEPAGE)
-
-    def __dealloc__(self):
-        if self.base != NULL:
-            munmap(self.base, self.room())
-        if self.fd >= 0:
-            close(self.fd)
-
-    def __getbuffer__(self, Py_buffer *view, int flags):
-        PyBuffer_FillInfo(view, self, self.base, self.size, 0, flags)
-
-    cdef size_t room(self) noexcept nogil:
-        return (self.size + HOST_PAGE - 1) // HOST_PAGE * HOST_PAGE
-
-
-# *length* bytes of address space, whole host pages, that begin at a multiple of 2 MiB.
-cdef unsigned char *_reserve(size_t length) except NULL:
-    cdef unsigned char *start = <unsigned char *>mmap(
-        NULL, length + HUGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
-    if <void *>start == MAP_FAILED:
-        raise OSError(errno, strerror(errno).decode())
-    cdef size_t ahead = (HUGE - <uintptr_t>start % HUGE) % HUGE
-    if ahead:
-        munmap(start, ahead)
-    if HUGE - ahead:
-        munmap(start + ahead + length, HUGE - ahead)
-    return start + ahead
 
 
 @cython.final
@@ -143,7 +62,7 @@ cdef class RAMBlock:
         fd = -1
         try:
             if path is not None:
-                fd = _open_file(path, size, backing == "file-shared")
+                fd = open_backing(path, size, backing == "file-shared")
             self.mapping = Mapping(idstr, size, backing in ("memfd", "file-shared"), fd)
         except OSError as error:
             where = f" in {os.fspath(path)}" if path is not None else ""
@@ -269,9 +188,8 @@ cdef class RAMBlock:
             raise MemoryMapError(
                 f"RAM block {self.idstr}: the file is being written in place, or cannot be locked: {error.strerror}"
             ) from None
-        if mmap(mapping.base, mapping.size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED, own,
-                <off_t>offset) == MAP_FAILED:
-            code = errno
+        code = mapping.cover(own, offset)
+        if code:
             close(own)
             raise MemoryMapError(f"RAM block {self.idstr}: file not mapped: {strerror(code).decode()}")
         mapping.fd = own
@@ -279,28 +197,52 @@ cdef class RAMBlock:
         self.present = words
         self.settled = 0
 
-    def populate(self, offset, length):
-        """Has the kernel read bytes of a file behind the block, and changes nothing.
+    def populate(self, const int64_t[:, ::1] runs):
+        """Has the kernel read what is behind some pages, and changes nothing.
+
+        Args:
+            runs: rows of (first page, number of pages).
 
         Raises:
             MemoryMapError: they are not all in the block, or the file cannot be read (any more).
         """
         cdef Mapping mapping = self.memory()
-        cdef size_t first = self.checked(offset, length) // HOST_PAGE * HOST_PAGE, n, end = first + length
+        cdef size_t at = 0
+        cdef Py_ssize_t i
         cdef int code = 0
-        cdef volatile unsigned char _byte
+        for i in range(runs.shape[0]):
+            self.checked(int(runs[i, 0]) << self.page_shift, int(runs[i, 1]) << self.page_shift)
         with nogil:
-            if madvise(mapping.base + first, end - first, MADV_POPULATE_READ) != 0:
-                code = errno
-        if code == EINVAL:
-            # A kernel before 5.14.
-            with nogil:
-                n = first
-                while n < end:
-                    _byte = mapping.base[n]
-                    n += HOST_PAGE
-        elif code:
-            raise MemoryMapError(f"RAM block {self.idstr}: file not read at {first:#x}: {strerror(code).decode()}")
+            for i in range(runs.shape[0]):
+                at = <size_t>runs[i, 0] << self.page_shift
+                code = mapping.populate(at, <size_t>(runs[i, 0] + runs[i, 1]) << self.page_shift)
+                if code:
+                    break
+        if code:
+            raise MemoryMapError(f"RAM block {self.idstr}: file not read at {at:#x}: {strerror(code).decode()}")
+
+    def discard_file(self):
+        """Takes a file away from behind the block (``file-private``), which is zero and ``anon`` then.
+
+        Raises:
+            MemoryMapError: the block is being watched.
+        """
+        cdef Mapping mapping = self.memory()
+        if self.backing != "file-private":
+            return
+        if self.watcher is not None or self.keeper is not None:
+            raise MemoryMapError(f"RAM block {self.idstr}: cannot be discarded while it is watched")
+        code = mapping.cover(-1, 0)
+        if code:
+            raise MemoryMapError(f"RAM block {self.idstr}: cannot be discarded: {strerror(code).decode()}")
+        self.leave_file(mapping)
+
+    cdef leave_file(self, Mapping mapping):
+        self.backing = "anon"
+        self.present = None
+        self.path = None
+        close(mapping.fd)
+        mapping.fd = -1
 
     def settle(self, limit=None):
         """Turns memory over a file (``file-private``) into ``anon`` memory that depends on no file.
@@ -330,43 +272,15 @@ cdef class RAMBlock:
         end = room if limit is None else min(room, self.settled + at_most)
         while self.settled < end:
             length = min(piece, room - self.settled)
-            self.settle_piece(mapping, self.settled, length)
+            try:
+                mapping.settle(self.settled, length, self.page_shift, self.present)
+            except OSError as error:
+                raise MemoryMapError(f"RAM block {self.idstr}: {length} bytes not settled: {error.strerror}") from None
             self.settled += length
         if self.settled < room:
             return room - self.settled
-        self.backing = "anon"
-        self.present = None
-        self.path = None
-        close(mapping.fd)
-        mapping.fd = -1
+        self.leave_file(mapping)
         return 0
-
-    def settle_piece(self, Mapping mapping, size_t first, size_t length):
-        cdef unsigned char *fresh = _reserve(length)
-        cdef unsigned char *old = mapping.base + first
-        cdef size_t n, page, pages = length // HOST_PAGE
-        cdef const uint64_t[::1] present = self.present
-        cdef bint everything = self.present is None
-        cdef uint64_t[::1] entries = _pagemap(<uintptr_t>old // HOST_PAGE, pages)
-        if mmap(fresh, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) \
-                == MAP_FAILED:
-            code = errno
-            munmap(fresh, length)
-            raise MemoryMapError(f"RAM block {self.idstr}: no {length} bytes of memory: {strerror(code).decode()}")
-        madvise(fresh, length, MADV_HUGEPAGE)
-        # With the GIL, see above.
-        for n in range(pages):
-            page = (first + n * HOST_PAGE) >> self.page_shift
-            # Neither written nor in the file: holes need not be read.
-            if not everything and not present[page >> 6] >> (page & 63) & 1:
-                if entries[n] & PM_FILE or not entries[n] & (PM_PRESENT | PM_SWAP):
-                    continue
-            if not _is_zero(old + n * HOST_PAGE, HOST_PAGE):
-                memcpy(fresh + n * HOST_PAGE, old + n * HOST_PAGE, HOST_PAGE)
-        if pyemu_move(fresh, length, old) == MAP_FAILED:
-            code = errno
-            munmap(fresh, length)
-            raise MemoryMapError(f"RAM block {self.idstr}: cannot settle: {strerror(code).decode()}")
 
     # -- clients of the dirty log -----------------------------------------------------------------
 
@@ -440,41 +354,6 @@ cdef class RAMBlock:
         if self.watched:
             with gil:
                 _tell(self, offset, length)
-
-
-cdef inline bint _is_zero(const unsigned char *page, size_t length) noexcept nogil:
-    return page[0] == 0 and memcmp(page, page + 1, length - 1) == 0
-
-
-# Entries of /proc/self/pagemap for some pages; where it cannot be read, such as mean that something is there.
-cdef uint64_t[::1] _pagemap(size_t first, size_t pages):
-    entries = numpy.full(pages, 1 << 63, dtype=numpy.uint64)
-    cdef uint64_t[::1] view = entries
-    try:
-        fd = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return view
-    if pread(fd, &view[0], pages * 8, first * 8) != <Py_ssize_t>(pages * 8):
-        entries[:] = 1 << 63
-    os.close(fd)
-    return view
-
-
-def _open_file(path, size_t size, bint shared):
-    """A descriptor of the file behind a block."""
-    fd = os.open(path, (os.O_RDWR | os.O_CREAT if shared else os.O_RDONLY) | os.O_CLOEXEC, 0o600)
-    try:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(EINVAL, "not a regular file")
-        if shared and status.st_size == 0:
-            os.ftruncate(fd, size)
-        elif status.st_size < size:
-            raise OSError(EINVAL, f"the file has only {status.st_size}")
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
 
 
 cdef void _tell(RAMBlock block, size_t offset, size_t length) noexcept:

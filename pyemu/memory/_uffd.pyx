@@ -18,7 +18,8 @@ from posix.unistd cimport close
 import os
 
 from pyemu.memory._dirty cimport DirtyBitmap
-from pyemu.memory._ram cimport Mapping, RAMBlock
+from pyemu.memory._mapping cimport Mapping
+from pyemu.memory._ram cimport RAMBlock
 
 from ..errors import MemoryMapError
 

@@ -45,6 +45,48 @@ class DirtySource(Protocol):
         """Ends watching; may be repeated."""
 
 
+class AutomaticSource:
+    """The kernel's write tracking, or the comparison where a block's memory does not lend itself to the former.
+
+    Memory over files does not, see docs/explanation/memory.md. Which one it is turns out in :meth:`start`.
+    """
+
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
+        self._chosen: DirtySource = UserfaultSource(reason)
+
+    @property
+    def name(self) -> str:
+        return self._chosen.name
+
+    @property
+    def reason(self) -> str:
+        return self._chosen.reason
+
+    def start(self, blocks: Sequence[RAMBlock]) -> None:
+        """See :class:`DirtySource`."""
+        source = UserfaultSource(self._reason)
+        try:
+            source.start(blocks)
+            self._chosen = source
+        except MemoryMapError as error:
+            compare = CompareSource(f"the kernel's write tracking does not work here: {error}")
+            compare.start(blocks)
+            self._chosen = compare
+
+    def sync(self) -> int:
+        """See :class:`DirtySource`."""
+        return self._chosen.sync()
+
+    def data(self, block: RAMBlock) -> NDArray[np.uint8]:
+        """See :class:`DirtySource`."""
+        return self._chosen.data(block)
+
+    def stop(self) -> None:
+        """See :class:`DirtySource`."""
+        self._chosen.stop()
+
+
 def probe_uffd() -> str | None:
     """Tries write tracking by the kernel on scratch memory: None when it works, else why not."""
     block = RAMBlock("probe", _PROBE_PAGES * 4096)
@@ -82,7 +124,11 @@ def select_dirty_source(prefer: str | None = None) -> DirtySource:
         return CompareSource("asked for")
     trouble = probe_uffd()
     if trouble is None:
-        return UserfaultSource("asked for" if prefer else "the kernel's write tracking was tried and works")
+        return (
+            UserfaultSource("asked for")
+            if prefer
+            else AutomaticSource("the kernel's write tracking was tried and works")
+        )
     if prefer:
         raise ConfigError(f"dirty source {prefer} does not work here: {trouble}")
     return CompareSource(f"the kernel's write tracking does not work here: {trouble}")

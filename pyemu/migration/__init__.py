@@ -26,6 +26,7 @@ from .faults import load_fault, read_fault, truncated, write_fault
 from .framing import StreamReader, StreamWriter
 from .host import DeviceSection, MigrationHost
 from .interrupt import Cancelled, Interrupt
+from .lazy import LazyRestore
 from .pages import PageCount, Runs
 from .parameters import Parameter
 from .statistics import Progress, Statistics
@@ -44,6 +45,7 @@ __all__ = [
     "DeviceSection",
     "InputChannel",
     "Interrupt",
+    "LazyRestore",
     "Listener",
     "LoadContext",
     "MigrationBackend",

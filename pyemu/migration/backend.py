@@ -15,8 +15,10 @@ The core writes frames, sections and the block list, finds the dirty pages and h
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
@@ -25,8 +27,13 @@ from ..errors import MigrationError
 from .channel import ChannelType, PluginSource
 from .faults import load_fault
 from .framing import StreamReader, StreamWriter
-from .pages import Bits, BlockLike, Memory, PageCount, Runs
+from .lazy import LazyRestore
+from .pages import Bits, BlockLike, Memory, PageCount, Runs, split_runs
 from .parameters import Parameter
+
+#: Threads that fetch pages from fixed places, and pages of one job: 4 MiB, whole huge pages mostly.
+FETCH_THREADS = 4
+FETCH_PORTION = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +61,15 @@ class LoadContext:
         into_memory: false when a file is opened as data: the blocks then have no memory and the
             source only finds out where pages are.
         uuid: the machine's, 16 bytes; zeros when it has none.
+        lazy: for layouts that say :attr:`MigrationBackend.maps_files`: not None when blocks are to be mapped
+            over the file (:meth:`LazyRestore.map`) instead of being read.
     """
 
     stream: StreamReader
     parameters: Mapping[str, Any]
     into_memory: bool = True
     uuid: bytes = bytes(16)
+    lazy: LazyRestore | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,9 +178,19 @@ class PageSource(ABC):
         raise NotImplementedError
 
     def fetch_all(self) -> None:
-        """Fetches what is wanted; called after :meth:`list_end`. Carriers do it in several threads."""
-        for block, runs in self.wanted():
-            self.fetch(block, runs)
+        """Fetches what is wanted, in several threads; called after :meth:`list_end`. Carriers do it in theirs."""
+        portions = [(block, part) for block, runs in self.wanted() for part in split_runs(runs, FETCH_PORTION)]
+        if not portions:
+            return
+        count = min(FETCH_THREADS, len(os.sched_getaffinity(0)), len(portions))
+        with ThreadPoolExecutor(count, "restore") as threads:
+            jobs = [threads.submit(self.fetch, block, part) for block, part in portions]
+            try:
+                for job in jobs:
+                    job.result()
+            except BaseException:
+                threads.shutdown(cancel_futures=True)
+                raise
 
 
 class MigrationBackend(ABC):
@@ -213,6 +233,9 @@ class MigrationBackend(ABC):
 
     #: Layouts only: every page has one place in the file, so pages may be written in any order.
     fixed_places = False
+
+    #: Layouts: sources can map blocks over the file, see :attr:`LoadContext.lazy`. Carriers: nothing is missed then.
+    maps_files = False
 
     @abstractmethod
     def sink(self, context: SaveContext, below: PageSink | None) -> PageSink:

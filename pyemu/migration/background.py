@@ -18,6 +18,7 @@ from .control import OutgoingControl
 from .description import write_description
 from .framing import StreamWriter
 from .host import MigrationHost
+from .lazy import settle
 from .outgoing import UNLIMITED_BELOW, WINDOW, OutgoingRequest
 from .pages import Memory, MemoryView, Runs, page_count, take_runs
 from .ram import RamWriter
@@ -30,8 +31,6 @@ BATCH = 1024
 PART = 0.05
 #: Seconds between two looks at the room for copies while the bandwidth is limited.
 _STEP = 0.01
-#: What is settled at a time, in bytes: the guest stands still meanwhile.
-_SETTLE = 8 << 20
 
 
 class BackgroundSnapshot:
@@ -91,10 +90,8 @@ class BackgroundSnapshot:
             self._sink = backend.sink(context, self._sink)
         assert self._sink is not None
         blocks = list(host.ram_blocks())
-        for block in blocks:
-            # Memory over a private file cannot be protected.
-            while host.call(lambda block=block: block.settle(_SETTLE)):  # type: ignore[misc]
-                self._control.check()
+        # Memory over a private file cannot be protected.
+        settle(host, self._control.check)
         self._keeper.start(blocks)
         for block in blocks:
             self._views[block.idstr] = (block, MemoryView(block, self._keeper.copies(block)))

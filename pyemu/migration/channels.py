@@ -23,7 +23,7 @@ from ..device.properties import parse_size
 from ..errors import MigrationError
 from .channel import Buffer, ChannelContext, ChannelType, InputChannel, OutputChannel
 from .descriptors import is_fdset
-from .disk import create_partial, remove_dead, sync_directory, write_at
+from .disk import create_partial, locked, remove_dead, sync_directory, write_at
 from .faults import read_fault, write_fault
 from .uri import Members
 from .wire import MAGIC
@@ -146,6 +146,12 @@ class FileOutput(OutputChannel):
             self._fd = self._opener(self.path, flags) if self._opener is not None else os.open(self.path, flags, 0o600)
         except OSError as error:
             raise _cannot("create", self.path, error) from error
+        if locked(self._fd) is False:
+            self.abort()
+            raise MigrationError(
+                f"'{self.path}' cannot be written in place: somebody writes it, or a machine that was restored from"
+                " it lazily still uses it"
+            )
         try:
             if not stat.S_ISBLK(os.fstat(self._fd).st_mode):
                 os.ftruncate(self._fd, self._start)

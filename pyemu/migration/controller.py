@@ -22,6 +22,7 @@ from .descriptors import Descriptors
 from .host import MigrationHost
 from .incoming import Incoming, IncomingRequest
 from .interrupt import Cancelled, Interrupt
+from .lazy import LazyRestore
 from .outgoing import ONE_WAY, Outgoing, OutgoingRequest
 from .sections import settled
 from .settings import MigrationSettings
@@ -60,7 +61,9 @@ class MigrationController(MigrationSettings):
         #: What ``getfd`` and ``add-fd`` brought, for ``fd:NAME`` and ``file:/dev/fdset/N``.
         self.descriptors = Descriptors()
         self._dirty_source: DirtySource | None = None
-        self._tracked_by = "none"
+        self._tracked_by: DirtySource | None = None
+        #: What RAM is mapped over since a lazy restore; None for all others.
+        self.lazy: LazyRestore | None = None
 
     # -- status -----------------------------------------------------------------------------------
 
@@ -77,7 +80,7 @@ class MigrationController(MigrationSettings):
     @property
     def dirty_source_name(self) -> str:
         """What found the pages that the guest wrote during the last migration; ``none`` if it did not run."""
-        return self._tracked_by
+        return self._tracked_by.name if self._tracked_by is not None else "none"
 
     def dirty_source(self) -> DirtySource:
         """The dirty source in use; the first call probes what this system offers."""
@@ -200,7 +203,7 @@ class MigrationController(MigrationSettings):
             )
             self._control = control
             self._statistics = Statistics()
-            self._tracked_by = "none"
+            self._tracked_by = None
             self._started = time.monotonic()
             self._thread = None
             self._board.note("setup")
@@ -299,7 +302,7 @@ class MigrationController(MigrationSettings):
 
     def _use_source(self) -> DirtySource:
         source = self.dirty_source()
-        self._tracked_by = source.name
+        self._tracked_by = source
         return source
 
     def close(self) -> None:
@@ -309,6 +312,8 @@ class MigrationController(MigrationSettings):
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join()
+        if self.lazy is not None:
+            self.lazy.stop()
         self.descriptors.close()
 
     # -- incoming ---------------------------------------------------------------------------------
@@ -373,7 +378,8 @@ class MigrationController(MigrationSettings):
             )
             self._listener = None
             self._board.set("active")
-            saved = Incoming(host, request).run()
+            task = Incoming(host, request)
+            saved = task.run()
         except MigrationError as error:
             if exit_on_error and not isinstance(error, Cancelled):
                 host.incoming_failed(error)
@@ -381,6 +387,10 @@ class MigrationController(MigrationSettings):
         finally:
             self._listener = None
             listener.close()
+
+        self.lazy = task.lazy
+        if self.lazy is not None:
+            self.lazy.start()
 
         def settle() -> None:
             if saved == "running" and autostart:

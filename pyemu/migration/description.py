@@ -22,6 +22,9 @@ from .sections import EncodedSection
 #: The key of ours, and what is in it beside the host's description.
 OWN_KEY = "pyemu"
 MIGRATION_KEY = "migration"
+#: In there: what the file holds for absent pages.
+ABSENT_KEY = "absent-pages"
+ABSENT_ZERO = "zero"
 
 _STEP = 1 << 20
 
@@ -106,6 +109,14 @@ def find_description(channel: InputChannel) -> dict[str, Any] | None:
                 return parse_description(tail[begin:])
             at = tail.rfind(b"\0\x06", 0, at + 1)
     return None
+
+
+def absent_is_zero(document: dict[str, Any] | None) -> bool:
+    """The writer said that the file holds zeros, holes mostly, for the pages that are not in it."""
+    found: Any = document
+    for key in (OWN_KEY, MIGRATION_KEY, ABSENT_KEY):
+        found = found.get(key) if isinstance(found, dict) else None
+    return bool(found == ABSENT_ZERO)
 
 
 def _read_at(channel: InputChannel, position: int, length: int) -> bytes:

@@ -53,7 +53,7 @@ def create_partial(path: str) -> tuple[int, str]:
         name = os.path.join(directory, f"{prefix}{secrets.token_hex(4)}{PARTIAL_SUFFIX}")
         fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            if _locked(fd) is not False and _is(fd, name):
+            if locked(fd) is not False and _is(fd, name):
                 return fd, name
         except BaseException:
             os.close(fd)
@@ -89,7 +89,7 @@ def _remove_if_dead(name: str) -> bool:
         if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
             return False
         # The name is looked at again under the lock: it may be gone, or a new file of the same name.
-        if not _locked(fd) or not _is(fd, name):
+        if not locked(fd) or not _is(fd, name):
             return False
         os.unlink(name)
     except OSError:
@@ -124,8 +124,8 @@ def _prefix(path: str) -> str:
     return f".{os.fsdecode(os.fsencode(os.path.basename(path))[:_NAME_BYTES])}."
 
 
-def _locked(fd: int) -> bool | None:
-    """Takes the lock: whether it was free, None where the file system has no locks."""
+def locked(fd: int) -> bool | None:
+    """Takes the lock of an open file: whether it was free, None where the file system has no locks."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

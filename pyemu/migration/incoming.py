@@ -13,10 +13,12 @@ from . import pages, wire
 from .backend import LoadContext, MigrationBackend, PageSource
 from .channel import InputChannel
 from .configuration import check_configuration, read_configuration
-from .description import read_tail
+from .description import absent_is_zero, find_description, read_tail
 from .faults import load_fault
 from .framing import StreamReader
 from .host import MigrationHost
+from .lazy import LazyRestore
+from .parameters import LAZY
 from .ram import RamReader
 from .returnpath import Replies
 from .sections import SectionHeader, SectionTable, read_footer, read_header
@@ -52,6 +54,8 @@ class Incoming:
         self._open: dict[int, str] = {}
         self._return_path = False
         self._replies: Replies | None = None
+        #: What holds RAM after a lazy restore.
+        self.lazy: LazyRestore | None = None
 
     def run(self) -> str:
         """Loads everything.
@@ -73,6 +77,8 @@ class Incoming:
                     self._replies.shut(1)
             # Nothing may bring pages any more when RAM is cleared.
             self._close()
+            if self.lazy is not None:
+                self.lazy.drop()
             self._clear_ram()
             if cause is not None and cause is not error:
                 raise cause from error
@@ -91,13 +97,28 @@ class Incoming:
             pages.clear(block, pages.as_runs([(0, pages.page_count(block))]))
         self._host.call(self._host.ram_changed)
 
+    def _prepare_lazy(self) -> LazyRestore | None:
+        """What the blocks are mapped with, where that was asked for. The stream has not been read from yet."""
+        request = self._request
+        if not request.parameters[LAZY]:
+            return None
+        for backend in request.backends:
+            if not backend.maps_files:
+                name = type(backend).__name__
+                raise MigrationError(f"{LAZY}: {name} reads pages itself; only files with mapped-ram can be mapped")
+        start = request.channel.position
+        description = find_description(request.channel)
+        request.channel.seek(start)
+        return LazyRestore(absent_is_zero(description))
+
     def _load(self) -> str:
         request, host = self._request, self._host
+        self.lazy = self._prepare_lazy()
         configuration = read_configuration(self._stream)
         check_configuration(
             configuration, host.machine_name, host.uuid, request.capabilities, request.named
         )
-        context = LoadContext(self._stream, request.parameters, uuid=host.uuid or bytes(16))
+        context = LoadContext(self._stream, request.parameters, uuid=host.uuid or bytes(16), lazy=self.lazy)
         for backend in request.backends:
             self._source = backend.source(context, self._source)
         assert self._source is not None

@@ -21,6 +21,7 @@ from .description import write_description
 from .framing import StreamWriter
 from .host import MigrationHost
 from .interrupt import Cancelled
+from .lazy import settle
 from .pages import MemoryView
 from .ram import RamWriter
 from .returnpath import ReturnPath
@@ -162,6 +163,8 @@ class Outgoing:
         self._ram = RamWriter(self._stream, self._sink, [(b, d.words) for b, d in zip(blocks, bitmaps, strict=True)])
         self.statistics.total = self.statistics.remaining = self._ram.total
         self.statistics.expected_downtime_ms = self._control.parameter("downtime-limit")
+        if self._host.run_state == "running":
+            settle(self._host, self._control.check)
         self._host.call(self._begin_tracking)
         self._synced()
         request.configuration.write(self._stream)

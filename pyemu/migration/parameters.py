@@ -14,6 +14,8 @@ from typing import Any
 from ..errors import MigrationError
 from .wire import PAGE_SIZE
 
+#: Ours alone: blocks are mapped over the file that they are restored from.
+LAZY = "lazy-restore"
 _UINT64 = (1 << 64) - 1
 _UINT8 = 255
 
@@ -105,6 +107,7 @@ CORE_PARAMETERS: tuple[Parameter, ...] = (
     Parameter("x-vcpu-dirty-limit-period", 1000, 1, 1000),
     Parameter("vcpu-dirty-limit", 1, 1),
     Parameter("mode", "normal", choices=("normal", "cpr-reboot", "cpr-transfer")),
+    Parameter(LAZY, False),
     Parameter("zero-page-detection", "multifd", choices=("none", "legacy", "multifd")),
 )
 

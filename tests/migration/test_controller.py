@@ -213,7 +213,8 @@ def test_parameters_have_the_names_and_defaults_of_qemu(plugins):
     assert MigrationController(FakeHost(), plugins).parameters == {
         "announce-initial": 50, "announce-max": 550, "announce-rounds": 5, "announce-step": 100,
         "avail-switchover-bandwidth": 0, "cpu-throttle-increment": 10, "cpu-throttle-initial": 20,
-        "cpu-throttle-tailslow": False, "direct-io": False, "downtime-limit": 300, "max-bandwidth": 134217728,
+        "cpu-throttle-tailslow": False, "direct-io": False, "downtime-limit": 300, "lazy-restore": False,
+        "max-bandwidth": 134217728,
         "max-cpu-throttle": 99, "max-postcopy-bandwidth": 0, "mode": "normal", "multifd-channels": 2,
         "multifd-compression": "none", "multifd-qatzip-level": 1, "multifd-zlib-level": 1, "multifd-zstd-level": 1,
         "throttle-trigger-threshold": 50, "tls-authz": "", "tls-creds": "", "tls-hostname": "",

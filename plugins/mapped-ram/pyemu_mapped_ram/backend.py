@@ -15,6 +15,7 @@ import numpy as np
 from pyemu.errors import MigrationError
 from pyemu.migration import (
     ChannelType,
+    LazyRestore,
     LoadContext,
     MigrationBackend,
     PageCount,
@@ -40,6 +41,7 @@ class MappedRamBackend(MigrationBackend):
     in_configuration = ("mapped-ram",)
     parameters = (Parameter("direct-io", False),)
     fixed_places = True
+    maps_files = True
 
     def check_capabilities(self, enabled: frozenset[str]) -> None:
         if "xbzrle" in enabled:
@@ -158,7 +160,8 @@ class MappedRamSource(PageSource):
         self._into_memory = context.into_memory
         self._blocks: dict[str, tuple[BlockLike, BlockLayout, Bits]] = {}
         self._taken: list[tuple[int, int, str]] = []
-        direct = context.into_memory and context.parameters["direct-io"]
+        self._lazy = context.lazy
+        direct = context.into_memory and context.parameters["direct-io"] and self._lazy is None
         self._direct_fd = self._channel.open_again(direct=True) if direct else -1
 
     @property
@@ -183,13 +186,26 @@ class MappedRamSource(PageSource):
         self._blocks[block.idstr] = (block, layout, words)
 
     def list_end(self) -> None:
-        if self._into_memory:
+        if self._lazy is not None:
+            self._map(self._lazy)
+        elif self._into_memory:
             for block, _, bits in self._blocks.values():
                 memory: Any = block
                 page_io.clear(memory, page_io.runs_of(bits, page_io.page_count(block), False))
 
+    def _map(self, lazy: LazyRestore) -> None:
+        fd = self._channel.open_again()
+        try:
+            for block, layout, bits in self._blocks.values():
+                memory: Any = block
+                lazy.map(memory, fd, layout.pages_offset, bits)
+        finally:
+            os.close(fd)
+
     def wanted(self) -> Sequence[tuple[Memory, Runs]]:
         wanted: list[tuple[Memory, Runs]] = []
+        if self._lazy is not None:
+            return wanted
         for block, _, bits in self._blocks.values():
             memory: Any = block
             wanted.append((memory, page_io.runs_of(bits, page_io.page_count(block))))

@@ -45,6 +45,7 @@ class MultifdBackend(MigrationBackend):
     role = "carrier"
     capabilities = ("multifd",)
     before_incoming: Mapping[str, str] = MappingProxyType({"multifd": "Multifd must be set before incoming starts"})
+    maps_files = True
     parameters = (
         Parameter("multifd-channels", 2, 1, 255),
         Parameter("multifd-compression", "none", choices=("none", "zlib", "zstd")),
