@@ -19,8 +19,10 @@ MOVES = 20
 WAYS = {
     "file, stream": ("file", (), {}),
     "unix": ("unix", (), {}),
+    "unix, multifd 2": ("unix", ("multifd",), {"multifd-channels": 2}),
     "file, mapped-ram": ("file", ("mapped-ram",), {}),
     "tcp": ("tcp", (), {}),
+    "tcp, multifd 4, zlib": ("tcp", ("multifd",), {"multifd-channels": 4, "multifd-compression": "zlib"}),
     "file, mapped-ram, multifd 3": ("file", ("mapped-ram", "multifd"), {"multifd-channels": 3}),
 }
 

@@ -11,7 +11,7 @@ import socket
 from dataclasses import dataclass
 
 import pytest
-from interop.formats import PAGE, SIZE, content
+from interop.formats import PAGE, SIZE, ZEROS, content
 from migration.fakehost import FakeHost, FakeSource, Guest
 
 from pyemu.migration import MigrationController
@@ -49,7 +49,13 @@ class Way:
 
 TRANSPORTS = ("tcp", "unix")
 WAYS = [
-    *(Way(transport, zeros=zeros) for transport in TRANSPORTS for zeros in ("multifd", "legacy", "none")),
+    *(Way(transport, zeros=zeros) for transport in TRANSPORTS for zeros in ZEROS),
+    *(Way(transport, channels) for transport in TRANSPORTS for channels in (1, 2, 4)),
+    *(Way(transport, 2, kind) for transport in TRANSPORTS for kind in ("zlib", "zstd")),
+    *(Way("unix", channels, kind) for channels in (1, 4) for kind in ("zlib", "zstd")),
+    *(Way("tcp", 2, zeros=zeros) for zeros in ZEROS if zeros != "multifd"),
+    Way("unix", 2, "zlib", zeros="legacy"),
+    Way("unix", 2, "zstd", zeros="none"),
 ]
 
 
