@@ -127,7 +127,8 @@ class MigrationController(MigrationSettings):
 
     @property
     def _has_listened(self) -> bool:
-        return self._incoming_started
+        """It waits for its source, or what came was no good; a machine that has arrived may leave in any way."""
+        return self._incoming_started and self._host.run_state == "inmigrate"
 
     def _refuse_while_active(self) -> None:
         if self._board.under_way:

@@ -393,6 +393,10 @@ def test_a_destination_that_waits_is_not_changed(plugins, tmp_path):
     arriving.incoming(f"unix:{tmp_path}/sock")
     with pytest.raises(MigrationError, match="^Multifd must be set before incoming starts$"):
         arriving.set_capabilities({"multifd": True})
+    leaving = MigrationController(FakeHost(BLOCKS), plugins)
+    leaving.migrate(f"unix:{tmp_path}/sock", blocking=True)
+    assert arriving.wait(20) == "completed"
+    arriving.set_capabilities({"multifd": True})
     arriving.close()
 
 
