@@ -75,3 +75,8 @@ def loader(text: str) -> tuple[str, int]:
     if set(values) != {"file", "addr"}:
         raise argparse.ArgumentTypeError(f"{text!r} is not file=F,addr=N")
     return values["file"], number(values["addr"])
+
+
+def settings(text: str) -> dict[str, str]:
+    """``K=V,K=V`` as a dict."""
+    return key_values(split_commas(text), "--migration")

@@ -78,6 +78,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="with --incoming file:PATH of a mapped-ram file: map RAM over the file and read pages as they are used",
     )
+    control.add_argument(
+        "--migration",
+        metavar="K=V[,K=V]",
+        type=options.settings,
+        default={},
+        help="capabilities and parameters of migrations, e.g. multifd=on,multifd-channels=4",
+    )
     control.add_argument("-S", dest="stopped", action="store_true", help="do not start the guest")
 
 
@@ -103,6 +110,7 @@ def run(args: argparse.Namespace) -> int:
         if args.qtest:
             stack.callback(QTestServer(machine, args.qtest).close)
         stack.enter_context(_signals(machine))
+        machine.migration.set_from_texts(args.migration)
         stack.enter_context(display.shown(machine, args.display, keyboard="stdio" not in args.serial))
         if args.incoming not in (None, "defer"):
             _load(machine, args.incoming, start=not args.stopped, lazy=args.lazy)

@@ -31,6 +31,8 @@ class Interrupt:
         #: Made by the first of those who wait at a time and closed by the last.
         self._fd = -1
         self._waiting = 0
+        # Held from below, for those between are known to the ones above only as long as somebody needs them.
+        self._above = above
         if above is not None:
             above._add(self)
 

@@ -7,10 +7,12 @@ are here because clients read the whole list, change one and write it back.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..device.properties import parse_size
 from ..errors import MigrationError
 from .wire import PAGE_SIZE
 
@@ -61,6 +63,20 @@ class Parameter:
             raise MigrationError(f"{text}; accepted: {', '.join(self.choices)}", desc=text)
         result: bool | int | str = value
         return result
+
+    def parse(self, text: str) -> bool | int | str:
+        """The value that a command line means: ``on`` and ``off``, numbers with k, M, G or T behind, texts.
+
+        Raises:
+            MigrationError: as :meth:`check`.
+        """
+        value: bool | int | str = text
+        if type(self.default) is bool:
+            value = {"on": True, "off": False}.get(text, text)
+        elif type(self.default) is int:
+            with contextlib.suppress(ValueError):
+                value = parse_size(text)
+        return self.check(value)
 
     def _number(self, value: Any) -> int:
         if isinstance(value, float) and value.is_integer():
@@ -142,6 +158,11 @@ class Parameters:
                 "Parameter 'xbzrle_cache_size' expects a power of two no less than the target page size"
             )
         self._values = new
+
+    def parse(self, texts: Mapping[str, str]) -> dict[str, Any]:
+        """Values from a command line's texts; a name that is not known is left for :meth:`set` to refuse."""
+        declared = self._declared
+        return {name: declared[name].parse(text) if name in declared else text for name, text in texts.items()}
 
     def __getitem__(self, name: str) -> Any:
         return self._values[name]

@@ -8,7 +8,8 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .capabilities import Backends
+from ..errors import MigrationError
+from .capabilities import QEMU_CAPABILITIES, Backends
 from .channel import PluginSource
 from .parameters import Parameters
 
@@ -73,6 +74,23 @@ class MigrationSettings:
         """
         with self._lock:
             self._parameters.set(changes)
+
+    def set_from_texts(self, texts: Mapping[str, str]) -> None:
+        """Capabilities and parameters as a command line has them, ``{"multifd": "on", "multifd-channels": "4"}``.
+
+        Raises:
+            MigrationError: an unknown name or a value that is refused.
+        """
+        with self._lock:
+            capabilities = {n: t for n, t in texts.items() if n in QEMU_CAPABILITIES or n in self._backends.served()}
+            for name, text in capabilities.items():
+                if text not in ("on", "off"):
+                    raise MigrationError(f"capability '{name}' is on or off, not '{text}'")
+            parameters = self._parameters.parse({n: t for n, t in texts.items() if n not in capabilities})
+            with_all = self._backends.check(self._enabled, {n: t == "on" for n, t in capabilities.items()})
+            self._refuse_while_active()
+            self._parameters.set(parameters)
+            self._enabled = with_all
 
     @contextlib.contextmanager
     def configured(self, capabilities: Mapping[str, bool], parameters: Mapping[str, Any]) -> Iterator[None]:

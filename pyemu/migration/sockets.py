@@ -24,6 +24,8 @@ from .wire import MAGIC
 
 #: Connections that may wait to be accepted: a main one and as many further ones as there can be.
 BACKLOG = 256
+#: Bytes that a unix socket holds for a reader that is behind, as far as the system permits.
+SEND_BUFFER = 1 << 20
 #: Seconds between two tries to connect to a unix socket whose backlog is full; nothing can be polled for that.
 _RETRY = 0.01
 
@@ -149,6 +151,9 @@ class SocketListener(Listener):
         connection = SocketConnection(sock, self._above)
         self._all.append(connection)
         if self._several:
+            if len(self._silent) == BACKLOG:
+                # Those who connect and say nothing shall not keep others out.
+                self._silent.pop(next(iter(self._silent))).close()
             self._silent[connection.fileno()] = connection
         else:
             self._is(self._main, connection)
@@ -185,6 +190,10 @@ class UnixChannel(SocketChannel):
         path = members.text("path")
         members.end()
         return self.parse(path)
+
+    def tune(self, sock: socket.socket) -> None:
+        # TCP sizes its buffers by itself; here it is the sender's buffer that counts, and it stays as it is.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
 
     def connect(self, address: str, interrupt: Interrupt) -> socket.socket:
         sock = _unix_socket()

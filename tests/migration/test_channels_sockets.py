@@ -15,7 +15,7 @@ import pytest
 from migration.fakehost import FakeHost, FakeSource
 
 from pyemu.errors import MigrationError
-from pyemu.migration import ChannelContext, Descriptors, Interrupt
+from pyemu.migration import ChannelContext, Descriptors, Interrupt, sockets
 from pyemu.migration.sockets import UnixChannel
 from pyemu.migration.tcp import InetAddress, TCPChannel
 
@@ -339,3 +339,21 @@ def test_a_machine_that_ends_stops_listening(controller, where, tmp_path):
     with pytest.raises(MigrationError, match="Failed to connect"):
         source.migrate(uri, blocking=True)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["tcp", "unix"])
+def test_who_connects_and_says_nothing_keeps_nobody_out(context, tmp_path, monkeypatch, name):
+    monkeypatch.setattr(sockets, "BACKLOG", 3)
+    where = "tcp:127.0.0.1:0" if name == "tcp" else f"unix:{tmp_path}/sock"
+    listener, connect = listening(where, context, further=1)
+    silent = []
+    with ThreadPoolExecutor() as pool:
+        accepted = pool.submit(listener.accept)
+        for _ in range(10):
+            silent.append(connect())
+        main = connect()
+        main.write(b"QEVM")
+        into = accepted.result(20)
+    for channel in (*silent, main):
+        channel.abort()
+    into.close()

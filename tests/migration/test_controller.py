@@ -517,3 +517,21 @@ def test_close_ends_a_migration_under_way(controller, filled, tmp_path):
     assert made.status == "cancelled"
     assert isinstance(Cancelled("x"), MigrationError)
     assert os.listdir(tmp_path) == []
+
+
+def test_settings_of_a_command_line(controller):
+    made = controller()
+    made.set_from_texts({"multifd": "on", "multifd-channels": "0x4", "max-bandwidth": "1M", "direct-io": "on"})
+    assert made.capabilities["multifd"] and made.parameters["multifd-channels"] == 4
+    assert made.parameters["max-bandwidth"] == 1 << 20 and made.parameters["direct-io"] is True
+    before = made.capabilities, made.parameters
+    for texts, message in [
+        ({"multifd": "yes"}, "capability 'multifd' is on or off, not 'yes'"),
+        ({"multifd": "off", "nosuch": "1"}, "Parameter 'nosuch' is unexpected"),
+        ({"multifd": "off", "multifd-channels": "many"}, "expects uint64, not 'many'"),
+        ({"direct-io": "1"}, "expected: boolean"),
+        ({"dirty-limit": "on", "max-bandwidth": "5"}, "dirty-limit requires KVM"),
+    ]:
+        with pytest.raises(MigrationError, match=message):
+            made.set_from_texts(texts)
+        assert (made.capabilities, made.parameters) == before
