@@ -19,7 +19,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -30,6 +30,7 @@ from .framing import StreamReader, StreamWriter
 from .lazy import LazyRestore
 from .pages import Bits, BlockLike, Memory, PageCount, Runs, split_runs
 from .parameters import Parameter
+from .statistics import LoadStatistics
 
 #: Threads that fetch pages from fixed places, and pages of one job: 4 MiB, whole huge pages mostly.
 FETCH_THREADS = 4
@@ -63,6 +64,7 @@ class LoadContext:
         uuid: the machine's, 16 bytes; zeros when it has none.
         lazy: for layouts that say :attr:`MigrationBackend.maps_files`: not None when blocks are to be mapped
             over the file (:meth:`LazyRestore.map`) instead of being read.
+        statistics: is told of each page that is in memory, whoever brought it.
     """
 
     stream: StreamReader
@@ -70,6 +72,7 @@ class LoadContext:
     into_memory: bool = True
     uuid: bytes = bytes(16)
     lazy: LazyRestore | None = None
+    statistics: LoadStatistics = field(default_factory=LoadStatistics)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from .lazy import LazyRestore
 from .outgoing import ONE_WAY, Outgoing, OutgoingRequest
 from .sections import settled
 from .settings import MigrationSettings
-from .statistics import ProgressCallback, Statistics
+from .statistics import LoadStatistics, ProgressCallback, Statistics
 from .status import StatusBoard
 from .uri import find_destination
 
@@ -53,6 +53,7 @@ class MigrationController(MigrationSettings):
         self._error: BaseException | None = None
         self._thread: threading.Thread | None = None
         self._statistics = Statistics()
+        self._loaded = LoadStatistics()
         self._started = 0.0
         self._control: OutgoingControl | None = None
         self._interrupt = Interrupt()
@@ -104,7 +105,7 @@ class MigrationController(MigrationSettings):
             elif self._error is not None:
                 error = f"{type(self._error).__name__}: {self._error}"
             if not self._outgoing:
-                answer: dict[str, Any] = {"status": self.status}
+                answer: dict[str, Any] = {"status": self.status, **self._loaded.as_dict(self.status)}
                 if self._listener is not None and self._listener.addresses:
                     answer["socket-address"] = [dict(address) for address in self._listener.addresses]
                 return answer if error is None else {**answer, "error-desc": error}
@@ -326,6 +327,7 @@ class MigrationController(MigrationSettings):
         blocking: bool = False,
         autostart: bool = True,
         exit_on_error: bool = False,
+        progress: ProgressCallback | None = None,
     ) -> None:
         """Loads a migration into a machine that waits for one.
 
@@ -334,6 +336,7 @@ class MigrationController(MigrationSettings):
             blocking: return at the end, in the meantime working in the calling thread.
             autostart: let the guest run if it ran when it was saved; otherwise leave it paused.
             exit_on_error: a failed load ends the machine.
+            progress: called now and then with a :class:`Progress`; what it raises ends the load.
 
         Raises:
             MigrationError: it cannot begin; with *blocking* also: it failed.
@@ -352,6 +355,7 @@ class MigrationController(MigrationSettings):
             self._interrupt = Interrupt()
             listener = found.channel.listen(found.address, self._channel_context(backends))
             self._incoming_started = True
+            self._loaded = LoadStatistics(progress)
             self._listener = listener
             self._board.note("setup")
         self._board.announce()
@@ -376,6 +380,7 @@ class MigrationController(MigrationSettings):
                 capabilities=self._enabled,
                 named=self._backends.in_configuration(),
                 parameters=self._parameters.as_dict(),
+                statistics=self._loaded,
             )
             self._listener = None
             self._board.set("active")

@@ -89,6 +89,8 @@ class StreamReader:
 
     def __init__(self, channel: InputChannel) -> None:
         self.channel = channel
+        #: Bytes that came from the channel; what a seek left behind does not count.
+        self.transferred = 0
         self._buffer = memoryview(bytearray(_READ_BUFFER))
         #: What was read and not yet taken lies between these.
         self._at = self._end = 0
@@ -123,6 +125,7 @@ class StreamReader:
             if not done:
                 return False
             self._end += done
+            self.transferred += done
         return True
 
     def read(self, length: int, what: str = "a section") -> bytes:
@@ -151,6 +154,7 @@ class StreamReader:
             if not done:
                 raise truncated(what)
             have += done
+            self.transferred += done
 
     def buffered(self, least: int = 1) -> memoryview:
         """All that can be had at once: *least* bytes or more, fewer only at the end. Does not take it.
@@ -178,6 +182,7 @@ class StreamReader:
         size = self.channel.size
         if size is not None and position > size:
             raise truncated(what)
+        self.transferred -= self._end - self._at
         self._at = self._end = 0
         self.channel.seek(position)
 

@@ -22,6 +22,7 @@ from .parameters import LAZY
 from .ram import RamReader
 from .returnpath import Replies
 from .sections import SectionHeader, SectionTable, read_footer, read_header
+from .statistics import LoadStatistics
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,8 @@ class IncomingRequest:
         backends: layout, then carriers.
         capabilities: that are on here.
         named: capabilities that a stream names when they are on.
+        parameters: values at the start.
+        statistics: to fill.
     """
 
     channel: InputChannel
@@ -40,6 +43,7 @@ class IncomingRequest:
     capabilities: frozenset[str]
     named: Sequence[str]
     parameters: Mapping[str, Any]
+    statistics: LoadStatistics
 
 
 class Incoming:
@@ -114,11 +118,20 @@ class Incoming:
     def _load(self) -> str:
         request, host = self._request, self._host
         self.lazy = self._prepare_lazy()
+        request.statistics.total = sum(block.used_length for block in self._blocks.values())
+        request.statistics.stream_bytes = lambda: self._stream.transferred
+        request.statistics.begin()
         configuration = read_configuration(self._stream)
         check_configuration(
             configuration, host.machine_name, host.uuid, request.capabilities, request.named
         )
-        context = LoadContext(self._stream, request.parameters, uuid=host.uuid or bytes(16), lazy=self.lazy)
+        context = LoadContext(
+            self._stream,
+            request.parameters,
+            uuid=host.uuid or bytes(16),
+            lazy=self.lazy,
+            statistics=request.statistics,
+        )
         for backend in request.backends:
             self._source = backend.source(context, self._source)
         assert self._source is not None
@@ -130,6 +143,7 @@ class Incoming:
         read_tail(self._stream)
         request.channel.finish()
         host.call(host.ram_changed)
+        request.statistics.end()
         if self._replies is not None:
             # Before the guest runs: a source that cannot be told has taken its own guest up again, or will.
             self._replies.shut(0)

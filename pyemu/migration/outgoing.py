@@ -26,7 +26,7 @@ from .pages import MemoryView
 from .ram import RamWriter
 from .returnpath import ReturnPath
 from .sections import encode_sections, write_sections
-from .statistics import Progress, ProgressCallback, Statistics
+from .statistics import PROGRESS_INTERVAL, Progress, ProgressCallback, Statistics
 
 #: Name of the dirty bitmap of each block that belongs to migration.
 DIRTY_CLIENT = "migration"
@@ -42,7 +42,6 @@ MAXIMUM_FACTOR = 3
 UNLIMITED_BELOW = 10
 #: The refusal of a return path where the destination cannot answer.
 ONE_WAY = "Return path requires a transport that goes both ways (e.g. tcp)"
-_PROGRESS_INTERVAL = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -430,7 +429,7 @@ class Outgoing:
         now = time.monotonic()
         if callback is None or (now < self._next_progress and not force):
             return
-        self._next_progress = now + _PROGRESS_INTERVAL
+        self._next_progress = now + PROGRESS_INTERVAL
         s = self.statistics
         elapsed = now - self._started
         callback(

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,15 +17,15 @@ _SHOWING = frozenset({"active", "device", "pre-switchover", "cancelling", "compl
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a save is.
+    """How far a save, a move or a load is.
 
     Attributes:
         status: as in ``query-migrate``.
         pass_: number of the pass over RAM, from 1.
         done_bytes: guest RAM of this pass that is dealt with.
         total_bytes: guest RAM in all.
-        transferred_bytes: bytes written so far, over all passes.
-        rate: bytes written a second, lately.
+        transferred_bytes: bytes written, or read, so far, over all passes.
+        rate: bytes written, or read, a second, lately.
         dirty_syncs: how often the dirty log was read.
         elapsed: seconds since the start.
     """
@@ -43,6 +45,8 @@ class Progress:
 
 
 ProgressCallback = Callable[[Progress], object]
+#: Seconds between two calls of a progress callback.
+PROGRESS_INTERVAL = 0.05
 
 
 @dataclass(slots=True)
@@ -114,3 +118,97 @@ class Statistics:
             "postcopy-bytes": 0,
             "postcopy-requests": 0,
         }
+
+
+class LoadStatistics:
+    """Counters of one incoming migration. Any thread may add to them and read them.
+
+    QEMU's destination shows none of this; the names are those of the source's answer, and what only a
+    source knows is 0 there.
+
+    Args:
+        progress: called now and then, by one of the threads that bring pages; what it raises ends the load.
+    """
+
+    def __init__(self, progress: ProgressCallback | None = None) -> None:
+        self._progress = progress
+        self._lock = threading.Lock()
+        self._next = 0.0
+        self._started = self._ended = 0.0
+        self._beside = 0
+        self.total = 0
+        self.normal = 0
+        self.duplicate = 0
+        #: Bytes that the main stream has brought.
+        self.stream_bytes: Callable[[], int] = lambda: 0
+
+    def begin(self) -> None:
+        """The stream begins to come."""
+        self._started = time.monotonic()
+
+    def end(self) -> None:
+        """Everything is there."""
+        self._ended = time.monotonic()
+        self._report(force=True)
+
+    def loaded(self, normal: int = 0, zero: int = 0, size: int = 0) -> None:
+        """Pages have come.
+
+        Args:
+            normal: with data.
+            zero: without.
+            size: bytes that they took which did not come on the main stream.
+        """
+        with self._lock:
+            self.normal += normal
+            self.duplicate += zero
+            self._beside += size
+        self._report()
+
+    @property
+    def remaining(self) -> int:
+        """Bytes of RAM that have not come yet for the first time: a source sends everything once before it repeats."""
+        return max(self.total - (self.normal + self.duplicate) * PAGE_SIZE, 0)
+
+    def _elapsed(self) -> float:
+        return max((self._ended or time.monotonic()) - self._started, 1e-3) if self._started else 0.0
+
+    def _report(self, force: bool = False) -> None:
+        if self._progress is None:
+            return
+        with self._lock:
+            now = time.monotonic()
+            if now < self._next and not force:
+                return
+            self._next = now + PROGRESS_INTERVAL
+            sent, elapsed = self.stream_bytes() + self._beside, self._elapsed()
+            self._progress(
+                Progress(
+                    status="active",
+                    pass_=1,
+                    done_bytes=self.total - self.remaining,
+                    total_bytes=self.total,
+                    transferred_bytes=sent,
+                    rate=sent / elapsed,
+                    dirty_syncs=0,
+                    elapsed=elapsed,
+                )
+            )
+
+    def as_dict(self, status: str) -> dict[str, Any]:
+        """The answer to ``query-migrate`` of a destination, as far as it is numbers."""
+        if status not in _SHOWING or not self._started:
+            return {}
+        elapsed = self._elapsed()
+        transferred = self.stream_bytes() + self._beside
+        shown = Statistics(
+            total=self.total,
+            remaining=self.remaining,
+            transferred=transferred,
+            normal=self.normal,
+            duplicate=self.duplicate,
+            multifd_bytes=self._beside,
+            mbps=transferred * 8 / elapsed / 1e6,
+            pages_per_second=int((self.normal + self.duplicate) / elapsed),
+        )
+        return {"total-time": round(elapsed * 1000), "ram": shown.ram()}

@@ -8,6 +8,7 @@ import resource
 import signal
 import threading
 
+import numpy as np
 import pytest
 from migration.fakehost import FakeHost, FakeSource
 
@@ -67,7 +68,48 @@ def test_events_of_a_destination(controller, tmp_path):
     incoming.incoming(f"file:{tmp_path}/x")
     assert incoming.wait(10) == "completed"
     assert statuses(target) == ["setup", "active", "RESUME", "completed"]
-    assert incoming.query() == {"status": "completed"}
+    assert set(incoming.query()) == {"status", "total-time", "ram"}
+
+
+@pytest.mark.parametrize("kind", ["stream", "mapped", "mapped-multifd"])
+def test_numbers_of_a_load(controller, filled, tmp_path, kind):
+    blocks = (("ram", 24 << 20), ("small", 1 << 16))
+    controller(filled(blocks=blocks), kind).migrate_file(tmp_path / "x")
+    target = FakeHost(blocks, run_state="inmigrate")
+    made = controller(target, kind)
+    assert made.query() == {}
+    seen, shown = [], []
+
+    def progress(p):
+        seen.append(p)
+        shown.append(made.query())
+
+    made.incoming(f"file:{tmp_path}/x", blocking=True, progress=progress)
+    data = int(np.count_nonzero(target.blocks[0].array.reshape(-1, 4096).any(axis=1)))
+    data += int(np.count_nonzero(target.blocks[1].array.reshape(-1, 4096).any(axis=1)))
+    result = made.query()
+    ram = result["ram"]
+    assert (ram["normal"], ram["duplicate"]) == (data, (24 << 20) // 4096 + 16 - data)
+    assert (ram["total"], ram["remaining"]) == ((24 << 20) + (1 << 16), 0)
+    assert ram["normal-bytes"] < ram["transferred"] < ram["normal-bytes"] + (2 << 20)
+    assert result["status"] == "completed" and "downtime" not in result
+    # It was seen on its way, not only at its end.
+    assert [p.done_bytes for p in seen] == sorted(p.done_bytes for p in seen)
+    assert 0 < seen[0].done_bytes < seen[-1].done_bytes == seen[-1].total_bytes == ram["total"]
+    assert shown[0]["status"] == "active" and shown[0]["ram"]["total"] == ram["total"]
+
+
+def test_progress_that_raises_ends_a_load(controller, filled, tmp_path):
+    controller(filled(blocks=BIG), "mapped").migrate_file(tmp_path / "x")
+    target = FakeHost(BIG, run_state="inmigrate")
+
+    def progress(p):
+        raise KeyboardInterrupt
+
+    made = controller(target, "mapped")
+    with pytest.raises(KeyboardInterrupt):
+        made.incoming(f"file:{tmp_path}/x", blocking=True, progress=progress)
+    assert made.status == "failed" and not target.blocks[0].array.any()
 
 
 def test_numbers_of_a_finished_migration(controller, tmp_path):

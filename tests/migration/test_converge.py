@@ -141,7 +141,7 @@ def test_the_guest_is_slowed_down_until_it_converges(hasty, controller, tmp_path
 
 @pytest.mark.parametrize("end", ["cancelled", "failed"])
 def test_the_guest_gets_its_time_back_when_the_migration_does_not_succeed(hasty, controller, tmp_path, monkeypatch, end):
-    monkeypatch.setattr(outgoing, "_PROGRESS_INTERVAL", 0.0)
+    monkeypatch.setattr(outgoing, "PROGRESS_INTERVAL", 0.0)
     host, made = throttled(controller, 100)
     shown = []
 

@@ -70,12 +70,13 @@ class Destination:
         self._listener.listen()
         self._first = first
         self.data = b""
-        self.everything, self.ended = threading.Event(), threading.Event()
+        self.connected, self.everything, self.ended = threading.Event(), threading.Event(), threading.Event()
         self.thread = threading.Thread(target=self._serve)
         self.thread.start()
 
     def _serve(self):
         self.peer, _ = self._listener.accept()
+        self.connected.set()
         self.peer.sendall(self._first)
         try:
             while data := self.peer.recv(1 << 20):
@@ -177,7 +178,7 @@ def test_a_destination_that_goes_away_is_noticed(controller, filled, tmp_path):
     with destination:
         started = threading.Event()
         leaving.migrate(f"unix:{tmp_path}/s", progress=lambda p: p.transferred_bytes and started.set())
-        assert started.wait(10)
+        assert started.wait(10) and destination.connected.wait(10)
         destination.peer.shutdown(socket.SHUT_RDWR)
         assert leaving.wait(10) == "failed"
     assert leaving.query()["error-desc"] == "the destination closed the connection before it had loaded everything"

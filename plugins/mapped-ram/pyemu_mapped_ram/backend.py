@@ -159,6 +159,7 @@ class MappedRamSource(PageSource):
         self._channel = context.stream.channel
         self._into_memory = context.into_memory
         self._blocks: dict[str, tuple[BlockLike, BlockLayout, Bits]] = {}
+        self._statistics = context.statistics
         self._taken: list[tuple[int, int, str]] = []
         self._lazy = context.lazy
         direct = context.into_memory and context.parameters["direct-io"] and self._lazy is None
@@ -191,7 +192,9 @@ class MappedRamSource(PageSource):
         elif self._into_memory:
             for block, _, bits in self._blocks.values():
                 memory: Any = block
-                page_io.clear(memory, page_io.runs_of(bits, page_io.page_count(block), False))
+                absent = page_io.runs_of(bits, page_io.page_count(block), False)
+                page_io.clear(memory, absent)
+                self._statistics.loaded(zero=int(absent[:, 1].sum()))
 
     def _map(self, lazy: LazyRestore) -> None:
         fd = self._channel.open_again()
@@ -199,6 +202,10 @@ class MappedRamSource(PageSource):
             for block, layout, bits in self._blocks.values():
                 memory: Any = block
                 lazy.map(memory, fd, layout.pages_offset, bits)
+                # All of it can be had from here on, whenever it is read from the file.
+                pages = page_io.page_count(block)
+                present = page_io.count_bits(bits, pages)
+                self._statistics.loaded(normal=present, zero=pages - present)
         finally:
             os.close(fd)
 
@@ -214,6 +221,8 @@ class MappedRamSource(PageSource):
     def fetch(self, block: Memory, runs: Runs) -> None:
         """Reads pages; several threads may do so."""
         page_io.fetch(self._fd, block, self._blocks[block.idstr][1].pages_offset, runs, buffered=self._buffered)
+        pages = int(runs[:, 1].sum())
+        self._statistics.loaded(normal=pages, size=pages * block.page_size)
 
     def close(self) -> None:
         fd, self._direct_fd = self._direct_fd, -1

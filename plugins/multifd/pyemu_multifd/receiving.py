@@ -41,6 +41,7 @@ class PacketSource(PageSource):
         self._below = below
         self._channel = context.stream.channel
         self._identity = context.uuid
+        self._statistics = context.statistics
         self._method = method
         self._blocks: dict[str, Memory] = {}
         self._page_size = 4096
@@ -180,6 +181,7 @@ class PacketSource(PageSource):
                     raise load_fault(f"multifd {number}: pages behind the last synchronisation point")
                 self._loose.add(number)
             self._take(channel, packet, packet.block, decompressor)
+            self._statistics.loaded(len(packet.data), len(packet.zero), len(head) + packet.size)
             with self._changed:
                 self._note(packet.number)
 

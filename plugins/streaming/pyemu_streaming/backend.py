@@ -64,6 +64,7 @@ class StreamingSource(PageSource):
     def __init__(self, context: LoadContext) -> None:
         self._stream = context.stream
         self._into_memory = context.into_memory
+        self._statistics = context.statistics
         self._blocks: dict[str, BlockLike] = {}
         self._current: BlockLike | None = None
         self.touched: dict[str, Bits] = {}
@@ -123,6 +124,7 @@ class StreamingSource(PageSource):
         if self._into_memory:
             touch(block, number, self.touched[block.idstr])
             self._stream.read_into(_memory(block).array[offset : offset + size].data)
+            self._statistics.loaded(normal=1)
         else:
             self._note(block, number, np.array([self._stream.position]))
             self._stream.skip(size)
@@ -130,6 +132,7 @@ class StreamingSource(PageSource):
     def _zero(self, block: BlockLike, numbers: Numbers) -> None:
         if self._into_memory:
             clear_touched(_memory(block), numbers, self.touched[block.idstr])
+            self._statistics.loaded(zero=len(numbers))
         else:
             self._note(block, numbers, np.full(len(numbers), -1))
 
@@ -139,10 +142,11 @@ class StreamingSource(PageSource):
         while True:
             # What is here and no more: behind the last page of a live stream nothing comes until it was answered.
             view = self._stream.buffered()
-            taken, _, _ = scatter_records(block, view, touched)
+            taken, normal, zero = scatter_records(block, view, touched)
             if not taken:
                 return
             self._stream.skip(taken)
+            self._statistics.loaded(normal, zero)
 
     # -- files as data ----------------------------------------------------------------------------
 
