@@ -51,7 +51,7 @@ RAM_FLAGS = PAGE_SIZE - 1
 # Limits that the loader sets before it allocates anything.
 MAX_BLOCKS = 4096
 MAX_DESCRIPTION = 64 << 20
-MAX_MACHINE_NAME = 4096
+MAX_MACHINE_NAME = 256
 MAX_CAPABILITIES = 256
 #: Sections and commands of one stream; QEMU writes some 20 PARTs a second, for hours if need be.
 MAX_PEEK = 512
