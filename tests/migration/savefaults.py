@@ -28,8 +28,16 @@ PAGE = 4096
 OFFSET = 4660
 HEAD = bytes(range(256)) * 19
 ERRORS = (errno.ENOSPC, errno.EIO)
-#: Where a save goes: the URI's tail, and whether it is written in place.
-TARGETS = {"new": ("", False), "old": ("", False), "offset": (f",offset={OFFSET}", True), "link": ("", True)}
+#: Where a save goes, and whether it is written in place. A block device is the one that PYEMU_BLOCK_DEVICE names.
+TARGETS = {
+    "new": ("file:{path}", False),
+    "old": ("file:{path}", False),
+    "offset": (f"file:{{path}},offset={OFFSET}", True),
+    "link": ("file:{path}", True),
+    "block": ("file:{path}", True),
+    "fd": ("fd:given", True),
+    "fdset": ("file:/dev/fdset/7", True),
+}
 
 
 def where(fd):
@@ -42,18 +50,22 @@ def where(fd):
 class Case:
     """One format saved to one kind of target."""
 
-    def __init__(self, folder, kind, target, pages):
-        self.folder, self.kind, self.target = folder, kind, target
-        self.options, self.in_place = TARGETS[target]
+    def __init__(self, folder, recorder, kind, target, pages):
+        self.folder, self.recorder, self.kind, self.target = folder, recorder, kind, target
         self.path = os.path.join(folder, "vm")
-        self.real = os.path.join(folder, "real") if target == "link" else self.path
+        uri, self.in_place = TARGETS[target]
+        self.uri = uri.format(path=self.path)
+        #: What a loader is given; descriptors are for saving.
+        self.source_uri = TARGETS["old" if target in ("fd", "fdset") else target][0].format(path=self.path)
+        self.real = {"link": os.path.join(folder, "real"), "block": os.environ.get("PYEMU_BLOCK_DEVICE")}.get(target, self.path)
+        self.given = []
         self.start = OFFSET if target == "offset" else 0
         self.blocks = (("ram", pages * PAGE), ("rom", 3 * PAGE))
         self.plugins = PluginManager()
         self.old = self.host(1)
         self.new = self.host(2)
         self.prepare()
-        self.controller(self.old, "stream").migrate(f"file:{self.path}{self.options}", blocking=True, resume_after=True)
+        self.controller(self.old, "stream").migrate(self.source_uri, blocking=True, resume_after=True)
         self.content = self.read()
 
     def host(self, seed):
@@ -83,17 +95,36 @@ class Case:
             os.unlink(os.path.join(self.folder, name))
         if self.target == "new":
             return
-        if self.target == "link":
-            os.symlink("real", self.path)
+        if self.real != self.path:
+            os.symlink(self.real, self.path)
         with open(self.real, "wb") as file:
             file.write(getattr(self, "content", HEAD[: self.start]))
+        while self.given:
+            os.close(self.given.pop())
+        self.give()
+
+    def give(self):
+        """Opens what a save is given instead of a path; the recorder sees it and learns the names."""
+        flags = {"fd": [os.O_RDWR], "fdset": [os.O_WRONLY, os.O_WRONLY | os.O_DIRECT]}.get(self.target, [])
+        if flags:
+            self.recorder.begin(self.folder)
+            self.given = [os.open(self.path, how) for how in flags]
+            self.recorder.end()
 
     def save(self):
         """Saves the new machine; returns the error, if there is one."""
         self.source = self.host_again()
         made = self.controller(self.source)
+        if not self.given:
+            self.give()
+        given, self.given = self.given, []
+        for fd in given:
+            if self.target == "fd":
+                made.descriptors.put("given", fd)
+            else:
+                made.descriptors.add(fd, 7)
         try:
-            made.migrate(f"file:{self.path}{self.options}", blocking=True, resume_after=True)
+            made.migrate(self.uri, blocking=True, resume_after=True)
         except MigrationError as error:
             assert made.status == "failed"
             return error
@@ -101,6 +132,7 @@ class Case:
             assert made.status == "completed"
             return None
         finally:
+            made.close()
             assert self.open_files() == []
             # Whatever happened, the guest goes on.
             assert self.source.run_state == "running"
@@ -125,7 +157,7 @@ class Case:
         made = MigrationController(host, self.plugins)
         made.set_capabilities(KINDS[self.kind][0])
         try:
-            made.incoming(f"file:{self.path}{self.options}", blocking=True)
+            made.incoming(self.source_uri, blocking=True)
         except MigrationError as error:
             # A magic of which only half was written is none either.
             return "no stream" if str(error) == "Not a migration stream" else str(error)
@@ -322,7 +354,7 @@ def main():
     recorder = Recorder()
     for job in jobs:
         mode, kind, target, pages, count = job.split(":")
-        print(mode, kind, target, modes[mode](Case(folder, kind, target, int(pages)), recorder, int(count)), flush=True)
+        print(mode, kind, target, modes[mode](Case(folder, recorder, kind, target, int(pages)), recorder, int(count)), flush=True)
 
 
 if __name__ == "__main__":

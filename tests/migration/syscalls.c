@@ -157,6 +157,25 @@ int close(int fd)
     return real(fd);
 }
 
+/* A duplicate is the same file. */
+#define CONTROL(name) \
+    int name(int fd, int command, ...) \
+    { \
+        REAL(name); \
+        va_list list; \
+        va_start(list, command); \
+        long argument = va_arg(list, long); \
+        va_end(list); \
+        int result = real(fd, command, argument); \
+        if ((command == F_DUPFD || command == F_DUPFD_CLOEXEC) && result >= 0 && result < FDS && fd >= 0 && fd < FDS) { \
+            memcpy(names[result], names[fd], sizeof names[result]); \
+            direct_fds[result] = direct_fds[fd]; \
+        } \
+        return result; \
+    }
+CONTROL(fcntl)
+CONTROL(fcntl64)
+
 int rename(const char *from, const char *to)
 {
     REAL(rename);

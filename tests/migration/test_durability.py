@@ -6,6 +6,9 @@ A kill alone proves little, for the page cache survives it; the order of the cal
 
 from __future__ import annotations
 
+import os
+import subprocess
+
 import pytest
 from migration import syscalls
 from migration.conftest import KINDS
@@ -13,6 +16,8 @@ from migration.conftest import KINDS
 PROGRAM = "migration.savefaults"
 TARGETS = ("new", "old", "offset", "link")
 FORMATS = [kind for kind in KINDS if "dense" not in kind]
+#: Descriptors that were handed over: a single one takes a stream from one end to the other.
+EVERYWHERE = [(kind, target) for kind in FORMATS for target in (*TARGETS, "fdset")] + [("stream", "fd")]
 
 
 @pytest.fixture(scope="session")
@@ -44,24 +49,41 @@ def test_the_order_of_calls_faults_and_kills(recorder, tmp_path):
 
 
 @pytest.mark.durability
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "target"), EVERYWHERE)
 def test_data_is_on_the_disk_before_its_name_or_its_magic(run, kind, target):
     assert run("orders", [kind], [target], pages=4096)[0] >= 7
 
 
 @pytest.mark.durability
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize(("kind", "target"), EVERYWHERE)
 def test_each_fault_is_one_error_and_leaves_the_old_file(run, kind, target):
     assert run("faults", [kind], [target])[0] >= 28
 
 
 @pytest.mark.durability
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize(("kind", "target"), EVERYWHERE)
 def test_kills_at_each_call_leave_the_old_file_or_the_new_one(run, kind, target):
     assert run("kills", [kind], [target])[0] >= 21
+
+
+@pytest.fixture
+def block_device(tmp_path_factory, monkeypatch):
+    if os.geteuid():
+        pytest.skip("needs root: losetup makes a block device of a file")
+    image = tmp_path_factory.mktemp("device") / "image"
+    image.write_bytes(bytes(4 << 20))
+    losetup = subprocess.run(["losetup", "--find", "--show", image], check=True, capture_output=True, text=True)
+    device = losetup.stdout.strip()
+    monkeypatch.setenv("PYEMU_BLOCK_DEVICE", device)
+    yield device
+    subprocess.run(["losetup", "--detach", device], check=True)
+
+
+@pytest.mark.durability
+@pytest.mark.parametrize("kind", FORMATS)
+def test_block_devices(run, block_device, kind):
+    for mode in ("orders", "faults", "kills"):
+        assert run(mode, [kind], ["block"], count=1 if mode == "orders" else 3)[0] >= 7
 
 
 @pytest.mark.durability
