@@ -11,7 +11,7 @@ import socket
 from dataclasses import dataclass
 
 import pytest
-from interop.formats import PAGE, SIZE, ZEROS, content
+from interop.formats import MAPPED, PAGE, SIZE, STREAM, ZEROS, content, differing
 from migration.fakehost import FakeHost, FakeSource, Guest
 
 from pyemu.migration import MigrationController
@@ -56,6 +56,8 @@ WAYS = [
     *(Way("tcp", 2, zeros=zeros) for zeros in ZEROS if zeros != "multifd"),
     Way("unix", 2, "zlib", zeros="legacy"),
     Way("unix", 2, "zstd", zeros="none"),
+    *(Way(transport, channels, return_path=True) for transport in TRANSPORTS for channels in (0, 2)),
+    Way("tcp", 4, "zstd", return_path=True),
 ]
 
 
@@ -173,3 +175,33 @@ def test_commands_there_and_back(going, back, qemu, folder):
     back.migration.incoming(f"exec:cat {folder}/back")
     target("migrate", uri=f"exec:cat >{inside}/back")
     arrived_here(target, back, going)
+
+
+@pytest.mark.parametrize("form", [STREAM, MAPPED], ids=str)
+def test_our_background_snapshot_loads_there(going, qemu, folder, form):
+    """The picture of the moment of the command, although the guest wrote on. (QEMU's own is useless with mapped-ram.)"""
+    controller, guest = going
+    controller.set_capabilities({"background-snapshot": True, "mapped-ram": form.mapped})
+    controller.migrate(f"file:{folder}/x", blocking=True)
+    assert guest.host.run_state == "running"
+    block = guest.host.blocks[0]
+    target = qemu("-S", "-incoming", "defer")
+    target.load(form, folder / "x")
+    assert [target.memory(0, SIZE)] == guest.pictures[0]
+    assert block.array.tobytes() != guest.pictures[0][0], "the guest wrote nothing meanwhile, so nothing was tested"
+
+
+def test_their_background_snapshot_loads_here(ours, back, qemu, folder):
+    machine = ours()
+    machine.ram["ram"].array[:] = content()
+    machine.migration.migrate_file(folder / "x")
+    # It refuses RAM that is shared with a file, so its own RAM is filled by loading, and it must have run.
+    source = qemu("-S", "-incoming", "defer")
+    source.load(STREAM, folder / "x")
+    source("cont")
+    source.capabilities("background-snapshot")
+    source("migrate", uri=f"file:{source.inside(folder / 'y')}")
+    source.wait("completed")
+    back.migration.incoming(f"file:{folder}/y", blocking=True)
+    assert not differing(back.ram["ram"].array, content())
+    assert back.run_state == "running"
