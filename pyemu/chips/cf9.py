@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from ..device import ISADevice, VMState, vmstate
 from ..memory import PortioEntry
+from . import _registers
 
 PORT = 0xCF9
 
@@ -24,6 +25,7 @@ class ResetControl(ISADevice):
     """
 
     type_name = "reset-control"
+    register_tables = (_registers.CF9,)
     vmstate = VMState("reset-control", fields=(vmstate.uint8("value", limit=0x0E),))
     volatile = frozenset({"on_reset"})
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..device import ISAFunction, Property, VMState, vmstate
 from ..errors import MigrationError
+from . import _registers
 from ._fdc_commands import (
     INWARD,
     LOCK_BIT,
@@ -72,6 +73,7 @@ class FloppyController(Transfer, ISAFunction):
         Property("irq", "int", 6, "interrupt line, 0 for none", 0, 15),
         Property("dma", "int", 2, "DMA channel", 0, 7),
     )
+    register_tables = (_registers.FDC,)
     vmstate = VMState(
         "fdc",
         fields=(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, ClassVar
 from ..device import DMAClient, ISADevice, Property, VMState, vmstate
 from ..errors import ConfigError
 from ..memory import PortioEntry
+from . import _registers
 
 if TYPE_CHECKING:
     from ..memory import AddressSpace
@@ -383,6 +384,7 @@ class DMAController(ISADevice):
             vmstate.uint8("pages", 16),
         ),
     )
+    register_tables = _registers.DMA
     volatile = frozenset({"on_post"})
 
     strict_cascade: bool

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from ..device import ISADevice, Property, VMState, vmstate
 from ..errors import MigrationError
+from . import _registers
 from ._i8254 import PITChannel, PITCore
 from .superio import PRIORITY_CORE
 
@@ -57,6 +58,7 @@ class PIT(PITCore, ISADevice):
             vmstate.timer("irq_timer"),
         ),
     )
+    register_tables = (_registers.PIT,)
     volatile = frozenset({"clock", "pin", "iobase"})
     iobase: int
 

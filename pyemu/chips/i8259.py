@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from ..device import ISADevice, VMState, vmstate
+from . import _registers
 from ._i8259 import PICPairCore
 from .superio import PRIORITY_CORE
 
@@ -43,6 +44,7 @@ class PICPair(PICPairCore, ISADevice):
 
     type_name = "i8259"
     vmstate = VMState("i8259-pair", fields=(vmstate.nested("master", _CHIP), vmstate.nested("slave", _CHIP)))
+    register_tables = _registers.PICS
     volatile: ClassVar[frozenset[str]] = frozenset({"lines", "intr"})
 
     def realize(self) -> None:

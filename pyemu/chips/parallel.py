@@ -45,7 +45,7 @@ REGISTERS = RegisterTable(
         Register(CONTROL, "control", CONTROL_ALWAYS | CONTROL_INIT | CONTROL_SELECT, CONTROL_WRITABLE, source="control_pins",
                  effect="a falling STROBE (bit 0) hands the data byte to the peripheral"),
         Register(EPP_ADDRESS, "EPP address", 0xFF, source="open_bus", effect="an address cycle, in EPP mode"),
-        Register(EPP_DATA, "EPP data", 0xFFFFFFFF, size=4, source="open_bus", effect="a data cycle for each byte, in EPP mode"),
+        Register(EPP_DATA, "EPP data, also at 5 to 7", 0xFF, source="open_bus", effect="a data cycle for each byte, in EPP mode"),
     ),
     name="parallel port", size=UPPER,
 )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from ..device import ISADevice, VMState, vmstate
 from ..errors import ConfigError
+from . import _registers
 from ._i8254 import PITCore
 from ._port61 import SystemControlBCore
 from .superio import PRIORITY_CORE
@@ -18,6 +19,7 @@ class SystemControlB(SystemControlBCore, ISADevice):
 
     type_name = "port61"
     vmstate = VMState("port61", fields=(vmstate.uint8("latch", limit=0x0F),))
+    register_tables = (_registers.PORT61,)
     volatile = frozenset({"pit"})
 
     def realize(self) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import ClassVar
 
 from ..device import IRQOut, ISADevice, VMState, vmstate
+from . import _registers
 from .superio import PRIORITY_CORE
 
 FAST_RESET = 0x01
@@ -23,6 +24,7 @@ class SystemControlA(ISADevice):
 
     type_name = "port92"
     vmstate = VMState("port92", fields=(vmstate.uint8("latch"),))
+    register_tables = (_registers.PORT92,)
     volatile: ClassVar[frozenset[str]] = frozenset({"a20_out", "on_reset"})
 
     def __init__(self, **properties: object) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..device import ISAFunction, Property, VMState, vmstate
+from . import _registers
 from ._uart16550 import UARTCore
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class UART16550(UARTCore, ISAFunction):
             vmstate.timer("rx_timer"),
         ),
     )
+    register_tables = (_registers.UART,)
     volatile = ISAFunction.volatile | {"chardev", "pacing", "out2_gates_irq", "clock", "pin"}
 
     # The properties become attributes in Device.__init__.

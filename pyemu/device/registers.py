@@ -16,7 +16,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import vmstate
@@ -47,7 +46,7 @@ class Register:
         size: in bytes; several bytes are little-endian.
         clear: bits that writing 1 clears.
         effect: what reading or writing does besides, in a few words for the documentation.
-        source: the attribute that holds the value, where that is not the table's.
+        source: the attribute that holds the value, where that is not the table's; dots lead into parts and lists.
 
     Raises:
         ValueError: a value does not fit, or the bits contradict each other.
@@ -180,8 +179,8 @@ class RegisterTable:
 
     def _value(self, device: Any, register: Register) -> int:
         if register.source:
-            return int(attrgetter(register.source)(device))
-        held = attrgetter(self.attribute)(device)
+            return int(_held(device, register.source))
+        held = _held(device, self.attribute)
         data = held.data if isinstance(held, RegisterBlock) else held
         return int.from_bytes(bytes(data[register.offset : register.end]), "little")
 
@@ -257,6 +256,13 @@ def block_field(path: str, table: RegisterTable) -> vmstate.Field:
 def touches(offset: int, size: int, register: int, length: int = 1) -> bool:
     """Whether an access of *size* bytes at *offset* reaches the register of *length* bytes."""
     return offset < register + length and register < offset + size
+
+
+def _held(part: Any, path: str) -> Any:
+    """What the attributes named in *path* lead to; numbers are indexes."""
+    for name in path.split("."):
+        part = part[int(name)] if name.isdigit() else getattr(part, name)
+    return part
 
 
 def _traced(owner: Device, table: RegisterTable, read: Read, write: Write) -> tuple[Read, Write]:

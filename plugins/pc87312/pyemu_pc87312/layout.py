@@ -24,9 +24,9 @@ PTR_LOCK = 0x40
 PTR_BIDIRECTIONAL = 0x80
 
 TABLE = RegisterTable((
-    Register(REG_FER, "FER, function enable"),
-    Register(REG_FAR, "FAR, function address"),
-    Register(REG_PTR, "PTR, power and test"),
+    Register(REG_FER, "FER, function enable", effect="shows and hides each function; 5 and 7 move floppy and IDE"),
+    Register(REG_FAR, "FAR, function address", effect="moves parallel port and UARTs"),
+    Register(REG_PTR, "PTR, power and test", effect="0 powers down, 3 parallel IRQ 7, 6 locks until reset, 7 bidirectional"),
 ))  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 from pyemu import IRQOut, ISABus, PCIDevice
 from pyemu.chips.cmos_bank import CMOSBanks
 from pyemu.chips.superio import legal_irq
+from pyemu.device import Register
 
 from .functions import (
     PRIVATE,
@@ -61,8 +62,7 @@ class ViaBridge(PCIDevice):
     """Common to the three chips.
 
     Class attributes:
-        resets: registers 40-FF that are not 0 after a reset; ``resets_qemu`` where QEMU differs.
-        read_only: those of 40-FF that cannot be written.
+        resets_qemu: registers 40-FF whose values after a reset differ under QEMU.
         opens: the bit that opens the SuperI/O's configuration ports.
         hides: the bits that hide functions.
         ide_routing: the register that picks the lines of the IDE channels.
@@ -77,10 +77,20 @@ class ViaBridge(PCIDevice):
     class_code = 0x060100
     multifunction = True
     properties = (RESET_STYLE,)
+    config_registers = (
+        # What a PC bridge must do is wired on in the command register; only special cycles are optional.
+        Register(REG_COMMAND, "command", 0x0087, COMMAND_SPECIAL, size=2),
+        Register(REG_STATUS, "status", 0x0200, 0, size=2, clear=STATUS_W1C),
+        Register(REG_CAPABILITIES, "capabilities pointer", 0xC0, 0),
+        Register(PRIVATE.start, "storage", size=len(PRIVATE)),
+        Register(REG_POLARITY, "PIRQ polarity", effect="3 to 0: INTA to INTD are turned round"),
+        Register(0x55, "INTA, MIRQ0 routing", effect="7-4: the ISA line of INTA"),
+        Register(0x56, "INTC, INTB routing", effect="7-4, 3-0: their ISA lines"),
+        Register(0x57, "INTD, MIRQ1 routing", effect="7-4: the ISA line of INTD"),
+        Register(REG_SUBSYSTEM_WRITE, "subsystem id write path", size=4, effect="changes the subsystem id"),
+    )
     volatile: ClassVar[frozenset[str]] = frozenset({"pirqs", "levels", "isa", "superio", "functions", "banks"})
-    resets: ClassVar[Mapping[int, int]] = {}
     resets_qemu: ClassVar[Mapping[int, int]] = {}
-    read_only: ClassVar[frozenset[int]] = frozenset()
     opens: ClassVar[Bit]
     hides: ClassVar[Mapping[int, Bit]]
     ide_routing: ClassVar[int]
@@ -97,17 +107,11 @@ class ViaBridge(PCIDevice):
         self.functions: dict[int, ViaFunction] = {}
         self.banks: CMOSBanks | None = None
         qemu = self.reset_style == "qemu"
-        # What a PC bridge must do is wired on in the command register; only special cycles are optional.
-        self.define(REG_COMMAND, 2, 0x0008 if qemu else 0x0087, wmask=COMMAND_SPECIAL)
-        self.define(REG_STATUS, 2, 0x0200, w1c=STATUS_W1C)
-        self.define(REG_CAPABILITIES, 1, 0xC0)
         if qemu:
+            self.define(REG_COMMAND, 2, 0x0008, wmask=COMMAND_SPECIAL)
             self.define(REG_SUBSYSTEM, 4, QEMU_SUBSYSTEM[1] << 16 | QEMU_SUBSYSTEM[0])
-        self.define(PRIVATE.start, len(PRIVATE), wmask=(1 << 8 * len(PRIVATE)) - 1)
-        for register in self.read_only:
-            self.define(register, 1)
-        for register, value in {**self.resets, **(self.resets_qemu if qemu else {})}.items():
-            self.define(register, 1, value, wmask=0xFF)
+            for register, value in self.resets_qemu.items():
+                self.define(register, 1, value, wmask=0xFF)
 
     def wire(self, isa: ISABus, superio: ViaSuperIO, functions: Mapping[int, ViaFunction], banks: CMOSBanks) -> None:
         """Connects function 0 with what it controls; all of it is plugged in."""
@@ -170,7 +174,6 @@ class ViaBridge(PCIDevice):
 
 
 _HIDES_686 = {1: Bit(0x48, 0x02), 2: Bit(0x48, 0x04), 3: Bit(0x85, 0x10), 5: Bit(0x85, 0x04), 6: Bit(0x85, 0x08)}
-_RESETS_686 = {0x48: 0x01, 0x4A: 0x04, 0x4F: 0x03, 0x50: 0x0E, 0x59: 0x04, 0x5A: 0x04, 0x5F: 0x04}
 
 
 class VT82C686B(ViaBridge):
@@ -179,9 +182,37 @@ class VT82C686B(ViaBridge):
     type_name = "vt82c686b-isa"
     device_id = 0x0686
     revision = 0x40
-    resets = _RESETS_686
+    config_registers = (
+        Register(0x40, "ISA bus control"),
+        Register(0x41, "ROM and bus timing"),
+        Register(0x43, "ROM decode control"),
+        Register(0x44, "keyboard control"),
+        Register(0x45, "type F DMA control"),
+        Register(0x46, "miscellaneous control 1"),
+        Register(0x47, "miscellaneous control 2"),
+        Register(0x48, "miscellaneous control 3", 0x01, effect="1 hides IDE, 2 the first USB; 3 shows ports 74 and 75"),
+        Register(0x49, "reserved", 0, 0),
+        Register(0x4A, "IDE interrupt routing", 0x04, effect="3-2 secondary, 1-0 primary: 14, 15, 10 or 11"),
+        Register(0x4B, "reserved", 0, 0),
+        Register(0x4F, "PCI bus and CPU interface control", 0x03),
+        Register(0x50, "SuperI/O DMA routing", 0x0E, effect="3-2 parallel, 1-0 floppy"),
+        Register(0x51, "parallel and floppy interrupts", effect="7-4 parallel, 3-0 floppy"),
+        Register(0x52, "serial interrupts", effect="7-4 serial 2, 3-0 serial 1"),
+        Register(0x53, "reserved", 0, 0),
+        Register(0x58, "I/O APIC control"),
+        Register(0x59, "MIRQ pin configuration", 0x04),
+        Register(0x5A, "keyboard, mouse and clock", 0x04),
+        Register(0x5B, "internal clock test", effect="1 shows CMOS ports 74 and 75"),
+        Register(0x5D, "reserved", 0, 0, size=2),
+        Register(0x5F, "MIRQ2 configuration", 0x04),
+        Register(0x60, "distributed DMA bases", size=16),
+        Register(0x74, "GPIO and chip selects", size=10),
+        Register(0x80, "programmable chip select mask"),
+        Register(0x81, "positive decode", size=4),
+        Register(0x85, "extended function enable", effect="1 opens 3F0 and 3F1; 2, 3, 4 hide audio, modem, second USB"),
+        Register(0x90, "reserved", 0, 0, size=0x70),
+    )
     resets_qemu: ClassVar[Mapping[int, int]] = {0x50: 0x2D, 0x77: 0x10}
-    read_only = frozenset((0x49, 0x4B, 0x53, 0x5D, 0x5E, *range(0x90, 0x100)))
     opens = Bit(0x85, 0x02)
     hides = _HIDES_686
     ide_routing = 0x4A
@@ -201,7 +232,23 @@ class VT8231(ViaBridge):
     type_name = "vt8231-isa"
     device_id = 0x8231
     revision = 0x10
-    resets: ClassVar[Mapping[int, int]] = {0x4C: 0x04, 0x58: 0x40, 0x67: 0x08, 0x6B: 0x01}
+    config_registers = (
+        Register(0x40, "ISA bus control"),
+        Register(0x41, "ROM decode control"),
+        Register(0x44, "SuperI/O DMA routing", effect="3-2 parallel, 1-0 floppy"),
+        Register(0x45, "parallel and floppy interrupts", effect="7-4 parallel, 3-0 floppy"),
+        Register(0x46, "serial interrupt", effect="3-0 serial 1"),
+        Register(0x47, "second serial interrupt"),
+        Register(0x48, "miscellaneous control 3", effect="3 shows CMOS ports 74 and 75"),
+        Register(0x4C, "IDE interrupt routing", 0x04, effect="3-2 secondary, 1-0 primary: 14, 15, 10 or 11"),
+        Register(0x50, "function control 1", effect="2 opens 3F0 and 3F1; 3 to 7 hide IDE, both USB, audio, modem"),
+        Register(0x51, "function control 2"),
+        Register(0x58, "miscellaneous control 0", 0x40),
+        Register(0x5B, "internal clock test", effect="1 shows CMOS ports 74 and 75"),
+        Register(0x67, "PCI arbitration", 0x08),
+        Register(0x6B, "PCI I/O cycle control", 0x01),
+        Register(0x6C, "decode control", size=4, effect="kept; every range that a function has decodes"),
+    )
     opens = Bit(0x50, 0x04)
     hides: ClassVar[Mapping[int, Bit]] = {
         1: Bit(0x50, 0x08), 2: Bit(0x50, 0x10), 3: Bit(0x50, 0x20), 5: Bit(0x50, 0x40), 6: Bit(0x50, 0x80),
