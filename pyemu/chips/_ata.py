@@ -16,6 +16,7 @@ MAX_MULTIPLE = 16
 
 STATUS_BSY, STATUS_DRDY, STATUS_DF, STATUS_DSC, STATUS_DRQ, STATUS_ERR = 0x80, 0x40, 0x20, 0x10, 0x08, 0x01
 ABORTED, ID_NOT_FOUND, UNCORRECTABLE = 0x04, 0x10, 0x40  # the error register
+READY = STATUS_DRDY | STATUS_DSC
 
 DEVICE_LBA = 0x40
 DEVICE_SELECT = 0x10
@@ -32,6 +33,10 @@ FEATURE_LOOK_AHEAD, FEATURE_NO_LOOK_AHEAD = 0xAA, 0x55
 FEATURE_KEEP_SETTINGS, FEATURE_REVERT_SETTINGS = 0x66, 0xCC
 PIO_MODE = 0x08  # in bits 7-3 of the mode byte; bits 2-0 are the mode
 HIGHEST_PIO = 4
+MULTIWORD, ULTRA = 0x20, 0x40
+HIGHEST_MULTIWORD, HIGHEST_ULTRA = 2, 5
+
+LBA48_SECTORS = 1 << 48
 
 ACTIVE, STANDBY = 0xFF, 0x00  # what CHECK POWER MODE answers
 
@@ -40,6 +45,65 @@ def ata_string(text: str, length: int) -> bytes:
     """ASCII padded with blanks, the two characters of each word swapped."""
     raw = text.encode("ascii", "replace")[:length].ljust(length)
     return b"".join(raw[i + 1 : i + 2] + raw[i : i + 1] for i in range(0, length, 2))
+
+
+class TaskFile:
+    """The registers that each device of a channel has; writes reach both, results are the selected one's.
+
+    Those named ``previous_`` hold what was written before the present value: the upper bytes of a 48-bit command.
+    """
+
+    NAMES = ("count", "low", "mid", "high")
+    vmstate = VMState(
+        "isa-ide/registers",
+        fields=tuple(vmstate.uint8(name) for name in ("error", *NAMES, *(f"previous_{name}" for name in NAMES))),
+    )
+
+    def __init__(self) -> None:
+        self.error = 0
+        self.count = self.low = self.mid = self.high = 0
+        self.previous_count = self.previous_low = self.previous_mid = self.previous_high = 0
+
+    def write(self, name: str, value: int) -> None:
+        """The host writes register *name*."""
+        setattr(self, f"previous_{name}", getattr(self, name))
+        setattr(self, name, value)
+
+    def show(self, count: int, low: int, mid: int, high: int) -> None:
+        """A result."""
+        self.count, self.low, self.mid, self.high = count, low, mid, high
+        self.previous_count = self.previous_low = self.previous_mid = self.previous_high = 0
+
+    def lba48(self) -> int:
+        upper = self.previous_high << 16 | self.previous_mid << 8 | self.previous_low
+        return upper << 24 | self.high << 16 | self.mid << 8 | self.low
+
+    def count48(self) -> int:
+        return self.previous_count << 8 | self.count or 0x10000
+
+    def show48(self, sector: int, count: int) -> None:
+        self.low, self.mid, self.high = sector & 0xFF, sector >> 8 & 0xFF, sector >> 16 & 0xFF
+        self.previous_low, self.previous_mid, self.previous_high = sector >> 24 & 0xFF, sector >> 32 & 0xFF, sector >> 40 & 0xFF
+        self.count, self.previous_count = count & 0xFF, count >> 8 & 0xFF
+
+
+def timing_words(mode: int) -> tuple[int, int]:
+    """Words 63 and 88 of IDENTIFY data: the DMA modes there are, and the selected one in the upper byte."""
+    multiword, ultra = (1 << HIGHEST_MULTIWORD + 1) - 1, (1 << HIGHEST_ULTRA + 1) - 1
+    if mode & 0xF8 == MULTIWORD:
+        multiword |= 0x100 << (mode & 7)
+    elif mode & 0xF8 == ULTRA:
+        ultra |= 0x100 << (mode & 7)
+    return multiword, ultra
+
+
+def is_transfer_mode(count: int, dma: bool) -> bool:
+    """Whether SET FEATURES can select the transfer mode that the count register names."""
+    if count in (0, 1):
+        return True  # the default PIO mode
+    kind, mode = count & 0xF8, count & 7
+    limits = {PIO_MODE: HIGHEST_PIO} | ({MULTIWORD: HIGHEST_MULTIWORD, ULTRA: HIGHEST_ULTRA} if dma else {})
+    return mode <= limits.get(kind, -1)
 
 
 class ATADisk:
@@ -55,6 +119,8 @@ class ATADisk:
         write_cache: whether a write may be reported before it is flushed.
         keep: whether a software reset leaves these settings alone.
         power: what CHECK POWER MODE answers.
+        mode: the DMA mode that SET FEATURES selected, 0 for none.
+        dma: whether the channel has a bus master; without one the disk offers no DMA.
     """
 
     vmstate = VMState(
@@ -67,17 +133,20 @@ class ATADisk:
             vmstate.boolean("look_ahead"),
             vmstate.boolean("keep"),
             vmstate.uint8("power"),
+            vmstate.uint8("mode"),
         ),
     )
 
     def __init__(self, drive: BlockBackend | None, number: int) -> None:
         self.drive = drive
         self.number = number
-        self.total = min(drive.size // SECTOR, LBA28_SECTORS) if drive is not None else 0
+        self.total = min(drive.size // SECTOR, LBA48_SECTORS) if drive is not None else 0
+        self.dma = False
         self.reset()
 
     def reset(self) -> None:
         self.keep = False
+        self.mode = 0
         self.revert()
 
     def revert(self) -> None:
@@ -132,8 +201,11 @@ class ATADisk:
     def set_feature(self, feature: int, count: int) -> bool:
         """SET FEATURES; false when the disk does not have it."""
         if feature == FEATURE_TRANSFER_MODE:
-            # 00 and 01 are the default PIO mode. There is no DMA mode to choose.
-            return count in (0, 1) or (count & 0xF8 == PIO_MODE and count & 7 <= HIGHEST_PIO)
+            if not is_transfer_mode(count, self.dma):
+                return False
+            if count & (MULTIWORD | ULTRA):
+                self.mode = count
+            return True
         if feature in (FEATURE_WRITE_CACHE, FEATURE_NO_WRITE_CACHE):
             self.write_cache = feature == FEATURE_WRITE_CACHE
         elif feature in (FEATURE_LOOK_AHEAD, FEATURE_NO_LOOK_AHEAD):
@@ -145,7 +217,7 @@ class ATADisk:
         return True
 
     def identify(self) -> bytes:
-        """The 512 bytes of IDENTIFY DEVICE: an ATA-4 disk with LBA and PIO up to mode 4."""
+        """The 512 bytes of IDENTIFY DEVICE: an ATA-6 disk, PIO up to mode 4 and, with a bus master, UDMA/100."""
         words = [0] * 256
         cylinders, current = self.default_cylinders, self.cylinders
         current_capacity = current * self.heads * self.sectors
@@ -159,16 +231,23 @@ class ATADisk:
         words[53] = 0x0003  # words 54-58 and 64-70 are valid
         words[54:59] = [current, self.heads, self.sectors, current_capacity & 0xFFFF, current_capacity >> 16]
         words[59] = 0x0100 | self.multiple if self.multiple else 0
-        words[60], words[61] = self.total & 0xFFFF, self.total >> 16
+        short = min(self.total, LBA28_SECTORS)
+        words[60], words[61] = short & 0xFFFF, short >> 16
+        if self.dma:
+            words[49] |= 0x0100
+            words[53] |= 0x0004  # word 88 is valid
+            words[63], words[88] = timing_words(self.mode)
+            words[93] = 0x6001  # an 80-wire cable
         words[64] = 0x0003  # PIO modes 3 and 4
         words[65:69] = [120, 120, 120, 120]  # cycle times in ns
-        words[80] = 0x001E  # ATA-1 to ATA-4
+        words[80] = 0x007E  # ATA-1 to ATA-6
         words[82] = 0x7068  # NOP, buffers, look-ahead, write cache, power management
-        words[83] = 0x5000  # FLUSH CACHE
+        words[83] = 0x7400  # FLUSH CACHE, also EXT; 48-bit addresses
         words[84] = 0x4000
         words[85] = 0x7008 | self.write_cache << 5 | self.look_ahead << 6
-        words[86] = 0x1000
+        words[86] = 0x3400
         words[87] = 0x4000
+        words[100:104] = [self.total >> 16 * n & 0xFFFF for n in range(4)]
         raw = bytearray(struct.pack("<256H", *words))
         raw[20:40] = ata_string(f"PYEMU{self.number:05d}", 20)
         raw[46:54] = ata_string("1.0", 8)

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pyemu import vmstate
+from pyemu import PortioEntry, vmstate
+from pyemu.chips.busmaster import REGISTERS, BusMaster
 from pyemu.device import VMState, pci_state
 
 from .functions import (
@@ -19,7 +20,6 @@ from .functions import (
     STATUS_W1C,
     ViaFunction,
 )
-from .registers import Block
 
 if TYPE_CHECKING:
     from pyemu.chips.ide import IDEChannel
@@ -41,13 +41,14 @@ class ViaIDE(ViaFunction):
 
     Attributes:
         channels: primary and secondary, empty until attached.
+        masters: their bus masters.
     """
 
     type_name = "via-ide"
     device_id = 0x0571
     class_code = 0x01018A
     volatile: ClassVar[frozenset[str]] = ViaFunction.volatile | {"channels"}
-    vmstate: ClassVar[VMState] = pci_state("via-ide", vmstate.buffer("bus_master.data", 16))
+    vmstate: ClassVar[VMState] = pci_state("via-ide", vmstate.nested("masters", BusMaster.vmstate, count=2))
 
     def __init__(self, **properties: Any) -> None:
         super().__init__(**properties)
@@ -60,12 +61,10 @@ class ViaIDE(ViaFunction):
         self.define(REG_LINE, 1, 0x0E)
         self.define(REG_PIN, 1, 1)
         self._define_private(qemu)
-        self.bus_master = Block(16)
-        for offset in (0, 8):
-            self.bus_master.define(offset, 1, wmask=0x09)
-            self.bus_master.define(offset + 2, 1, wmask=0x60, w1c=0x06)
-            self.bus_master.define(offset + 4, 4, wmask=0xFFFFFFFC)
-        self.register_bar(4, self.bus_master.table(), 16, "io")
+        self.masters = [BusMaster(self._may_master) for _ in range(2)]
+        sizes = ((1, 16), (2, 15), (4, 13))
+        table = [PortioEntry(0, length, size, self._read_master, self._write_master) for size, length in sizes]
+        self.register_bar(4, table, 2 * REGISTERS, "io")
         self.define(REG_BAR0 + 16, 4, 0x0000CC01, wmask=0xFFFFFFF0)
 
     def _define_private(self, qemu: bool) -> None:
@@ -84,14 +83,34 @@ class ViaIDE(ViaFunction):
 
     def attach(self, *channels: IDEChannel) -> None:
         """Makes *channels*, not yet plugged in, the primary and the secondary one."""
-        for channel in channels:
+        for channel, master in zip(channels, self.masters, strict=True):
             channel.placed_by = self
+            channel.connect_master(master)
+            master.channel = channel
             channel.set_enabled(False)
             self.channels.append(channel)
 
+    def realize(self) -> None:
+        super().realize()
+        for master in self.masters:
+            master.memory = self.bus.memory
+
     def reset(self) -> None:
-        self.bus_master.reset()
+        for master in self.masters:
+            master.reset()
         super().reset()
+
+    def _may_master(self) -> bool:
+        return not self.hidden and bool(self.config[REG_COMMAND] & COMMAND_MASTER)
+
+    def _read_master(self, offset: int, size: int) -> int:
+        each = (self.masters[at // REGISTERS].read(at % REGISTERS) for at in range(offset, offset + size))
+        return int.from_bytes(bytes(each), "little")
+
+    def _write_master(self, offset: int, size: int, value: int) -> None:
+        for n in range(size):
+            at = offset + n
+            self.masters[at // REGISTERS].write(at % REGISTERS, value >> 8 * n & 0xFF)
 
     def native(self, n: int) -> bool:
         """Whether channel *n* is at its base registers instead of the PC's ports."""
@@ -101,6 +120,8 @@ class ViaIDE(ViaFunction):
         super().follow()
         for n in range(2):
             self._follow_bases(n)
+        for master in self.masters:
+            master.go()  # a transfer may have waited for the right to master the bus
         if self.isa is None or self.bridge is None:
             return
         with self.isa.ports.transaction():
