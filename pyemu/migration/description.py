@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Sequence
 from typing import Any
 
@@ -155,9 +156,10 @@ def read_description(path: str | os.PathLike[str], offset: int = 0) -> dict[str,
         channel.seek(offset)
         document = find_description(channel)
     if document is None:
-        raise load_fault(
-            f"{os.fspath(path)}: no description at the end; the file is truncated or was written without one", 5
-        )
+        why = "the file is truncated or was written without one"
+        if stat.S_ISBLK(os.stat(path).st_mode):
+            why = "on a block device it stands where the stream ends; build the machine, and load it with --incoming"
+        raise load_fault(f"{os.fspath(path)}: no description at the end; {why}", 5)
     own = document.get(OWN_KEY)
     if own is not None and not isinstance(own, dict):
         raise load_fault(f"{os.fspath(path)}: the description's key '{OWN_KEY}' is no object")

@@ -130,6 +130,9 @@ class GivenFileOutput(OutputChannel):
                 self._start = os.lseek(fd, 0, os.SEEK_END)
             else:
                 self._start = os.lseek(fd, 0, os.SEEK_CUR)
+            if stat.S_ISREG(os.fstat(fd).st_mode):
+                # As with offset=: readers look for the description at the end, which must not be an older one's.
+                os.ftruncate(fd, self._start)
             write_at(fd, bytes(len(MAGIC)), self._start)
             os.fsync(fd)
         except OSError as error:

@@ -13,7 +13,7 @@ import pytest
 from migration.fakehost import FakeHost
 
 from pyemu.errors import MigrationError
-from pyemu.migration import ChannelContext, Descriptors, Interrupt
+from pyemu.migration import ChannelContext, Descriptors, Interrupt, read_description
 from pyemu.migration.given import FDChannel
 
 
@@ -98,13 +98,13 @@ def test_the_magic_comes_last(context, tmp_path):
     path.write_bytes(b"QEVM old one")
     context.descriptors.put("f", os.open(path, os.O_RDWR))
     out = FDChannel().open_output("f", context)
-    assert path.read_bytes() == b"\0\0\0\0 old one"
+    assert path.read_bytes() == b"\0\0\0\0"
     for piece in (b"Q", b"EVMab", b"c"):
         out.write(piece)
-    assert path.read_bytes() == b"\0\0\0\0abcd one"
+    assert path.read_bytes() == b"\0\0\0\0abc"
     assert out.position == 7
     out.commit()
-    assert path.read_bytes() == b"QEVMabcd one"
+    assert path.read_bytes() == b"QEVMabc"
 
 
 def test_the_magic_never_comes_after_a_failure(context, tmp_path):
@@ -243,3 +243,14 @@ def test_sets():
     for fd in fds:
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(fd)
+
+
+def test_of_a_longer_file_nothing_is_left_behind_the_stream(controller, tmp_path):
+    """A reader looks for the description from the end, and must not find that of the save before."""
+    path = tmp_path / "x"
+    controller(FakeHost((("ram", 4 << 20),), name="old"), **{"zero-page-detection": "none"}).migrate_file(path)
+    made = controller(FakeHost((("ram", 1 << 20),), name="new"))
+    made.descriptors.put("given", os.open(path, os.O_RDWR))
+    made.migrate("fd:given", blocking=True)
+    assert read_description(path)["board"] == "new"
+    made.close()
