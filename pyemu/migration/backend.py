@@ -98,11 +98,13 @@ class PageSink(ABC):
     Attributes:
         count: pages and bytes so far, of the bytes only those that did not go through the main stream.
         channel_bytes: the part of ``count.size`` that other channels than the main one carried.
+        in_flight: bytes, at most, that were submitted and are not in the count yet; other threads have them.
     """
 
     def __init__(self) -> None:
         self.count = PageCount()
         self.channel_bytes = 0
+        self.in_flight = 0
 
     def block_header(self, block: Memory) -> None:
         """Writes to the main stream what follows the block's entry in the list; called before any page."""

@@ -89,7 +89,7 @@ class Outgoing:
         self._stop_time = 0.0
         self._last_sync = self._started
         self._window_start = 0.0
-        self._window_bytes = 0
+        self._window_bytes = self._window_taken = 0
         self._bandwidth = 0.0
         self._next_progress = 0.0
         self._converge: AutoConverge | None = None
@@ -174,7 +174,7 @@ class Outgoing:
         self.statistics.setup_ms = self._elapsed_ms()
         self._control.enter("active")
         self._window_start = time.monotonic()
-        self._window_bytes = self._sent()
+        self._window_bytes, self._window_taken = self._sent(), self._taken()
         self._account()
         if "auto-converge" in self._control.capabilities:
             self._converge = AutoConverge(self._control.parameter, self._throttle, time.monotonic())
@@ -304,7 +304,7 @@ class Outgoing:
                 return 0
             if limit is None:
                 return 1 << 62
-            return LIMITED_STEP if self._sent() - self._window_bytes < limit else 0
+            return LIMITED_STEP if self._taken() - self._window_taken < limit else 0
 
         self._ram.part(go_on)
         self._account()
@@ -317,11 +317,12 @@ class Outgoing:
 
     def _end_window(self, limit: float | None) -> None:
         now = time.monotonic()
-        sent = self._sent() - self._window_bytes
-        if limit is not None and sent >= limit and now < self._window_start + WINDOW:
+        taken = self._taken() - self._window_taken
+        if limit is not None and taken >= limit and now < self._window_start + WINDOW:
             self._stream.flush()
             self._control.pause(self._window_start + WINDOW - now)
             now = time.monotonic()
+        sent = self._sent() - self._window_bytes
         elapsed = now - self._window_start
         if elapsed >= WINDOW:
             self._bandwidth = sent / elapsed
@@ -331,6 +332,7 @@ class Outgoing:
                 self.statistics.expected_downtime_ms = int(self.statistics.remaining / self._bandwidth * 1000)
             self._window_start = now
             self._window_bytes += sent
+            self._window_taken = self._taken()
 
     # -- switchover -------------------------------------------------------------------------------
 
@@ -402,6 +404,10 @@ class Outgoing:
     def _sent(self) -> int:
         """Bytes written so far, on all channels."""
         return self._stream.transferred + (self._sink.count.size if self._sink is not None else 0)
+
+    def _taken(self) -> int:
+        """What the bandwidth limit counts: also what threads have been given and not sent yet."""
+        return self._sent() + (self._sink.in_flight if self._sink is not None else 0)
 
     def _elapsed_ms(self) -> int:
         return round((time.monotonic() - self._started) * 1000)

@@ -151,7 +151,10 @@ def test_the_bytes_of_one_channel(plugins):
     sink.list_end()
     sink.submit(block, as_runs([(0, 4)]))
     sink.submit(block, as_runs([(6, 2)]))
+    # Fewer than a packet holds: nobody has seen yet which of them are zero.
+    assert (sink.count.normal, sink.in_flight) == (0, 6 * PAGE)
     sink.sync()
+    assert sink.in_flight == 0
     sink.finish()
     assert output.data == u64(0x200) * 2
     expected = initial(0) + sync(0) + packet(1, data=(1, 2, 3, 6), zero=(0, 7)) + sync(2)

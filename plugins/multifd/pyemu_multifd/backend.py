@@ -112,6 +112,8 @@ class MultifdSink(PageSink):
         self._below.list_end()
 
     def submit(self, block: Memory, runs: Runs) -> None:
+        with self._lock:
+            self.in_flight += int(runs[:, 1].sum()) * block.page_size
         for portion in split_runs(runs, PORTION):
             self._workers.give(lambda _, portion=portion: self._place(block, portion))  # type: ignore[misc]
 
@@ -120,6 +122,7 @@ class MultifdSink(PageSink):
         with self._lock:
             self.count.add(count)
             self.channel_bytes += count.size
+            self.in_flight -= int(runs[:, 1].sum()) * block.page_size
 
     def sync(self) -> None:
         self._workers.wait()

@@ -89,7 +89,10 @@ class PacketSink(PageSink):
             self._hand_out(self._pending_pages)
         self._block = block
         self._pending.append(runs)
-        self._pending_pages += int(runs[:, 1].sum())
+        pages = int(runs[:, 1].sum())
+        self._pending_pages += pages
+        with self._lock:
+            self.in_flight += pages * block.page_size
         room = packets.capacity(block.page_size)
         self._hand_out(self._pending_pages // room * room)
 
@@ -180,6 +183,7 @@ class PacketSink(PageSink):
             self.count.zero += zero
             self.count.size += size
             self.channel_bytes += size
+            self.in_flight -= (normal + zero) * self._page_size
 
 
 def _cut(runs: Runs, pages: int) -> tuple[Runs, Runs]:
