@@ -15,10 +15,10 @@ from .backend import (
     PageSource,
     SaveContext,
 )
-from .channel import ChannelContext, ChannelType, InputChannel, Listener, OutputChannel
+from .channel import Buffer, ChannelContext, ChannelType, InputChannel, Listener, OutputChannel
 from .compression import CompressionMethod, Compressor, Decompressor, find_compression, inflated
 from .configuration import Configuration
-from .connection import Connection, StreamInput, StreamOutput
+from .connection import Connection, PipeConnection, SocketConnection, StreamInput, StreamOutput
 from .controller import MigrationController
 from .description import find_description, read_description, read_header
 from .descriptors import Descriptors
@@ -30,9 +30,12 @@ from .lazy import LazyRestore
 from .pages import PageCount, Runs
 from .parameters import Parameter
 from .statistics import Progress, Statistics
+from .uri import AddressMembers
 from .wrapper import SinkWrapper, SourceWrapper
 
 __all__ = [
+    "AddressMembers",
+    "Buffer",
     "Cancelled",
     "ChannelContext",
     "ChannelType",
@@ -57,6 +60,7 @@ __all__ = [
     "PageSink",
     "PageSource",
     "Parameter",
+    "PipeConnection",
     "Progress",
     "Runs",
     "SaveContext",
@@ -64,6 +68,7 @@ __all__ = [
     "SourceWrapper",
     "Statistics",
     "StreamReader",
+    "SocketConnection",
     "StreamInput",
     "StreamOutput",
     "StreamWriter",

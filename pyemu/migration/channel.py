@@ -18,6 +18,10 @@ from .interrupt import Interrupt
 
 Buffer = bytes | bytearray | memoryview
 
+#: Bytes below which a buffer is copied rather than written by itself, and about as many are put together.
+_SMALL = 64 << 10
+_TOGETHER = 256 << 10
+
 _NO_MORE = "Migration requires multi-channel URIs (e.g. tcp)"
 
 
@@ -73,9 +77,26 @@ class OutputChannel(ABC):
         """Closes and leaves nothing behind that looks like a migration. Legal at any time; never raises."""
 
     def writev(self, buffers: Sequence[Buffer]) -> None:
-        """Writes all of *buffers*, one behind the other, as :meth:`write` does."""
+        """Writes all of *buffers*, one behind the other, as :meth:`write` does.
+
+        By default small ones are put together, for a call costs more than copying them.
+        """
+        small: list[Buffer] = []
+        size = 0
         for buffer in buffers:
-            self.write(buffer)
+            length = memoryview(buffer).nbytes
+            if length < _SMALL:
+                small.append(buffer)
+                size += length
+                if size < _TOGETHER:
+                    continue
+            if small:
+                self.write(b"".join(small))
+                small, size = [], 0
+            if length >= _SMALL:
+                self.write(buffer)
+        if small:
+            self.write(b"".join(small))
 
     def open_more(self) -> OutputChannel:
         """Makes a further connection to the same destination; waits until it is made.

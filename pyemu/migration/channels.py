@@ -25,7 +25,7 @@ from .channel import Buffer, ChannelContext, ChannelType, InputChannel, OutputCh
 from .descriptors import is_fdset
 from .disk import create_partial, locked, remove_dead, sync_directory, write_at
 from .faults import read_fault, write_fault
-from .uri import Members
+from .uri import AddressMembers
 from .wire import MAGIC
 
 Opener = Callable[[str, int], int]
@@ -41,7 +41,7 @@ class FileChannel(ChannelType):
         return FileAddress(*split_address(text))
 
     def parse_object(self, address: Mapping[str, Any]) -> FileAddress:
-        members = Members(address)
+        members = AddressMembers(address)
         path, offset = members.text("filename"), members.number("offset", 0)
         members.end()
         if not path:

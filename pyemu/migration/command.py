@@ -22,7 +22,7 @@ from .connection import PipeConnection, StreamInput, StreamOutput
 from .faults import load_fault
 from .given import widen
 from .interrupt import Interrupt
-from .uri import Members
+from .uri import AddressMembers
 
 #: Seconds that a command has to end after it was asked to, before it is killed.
 GRACE = 1.0
@@ -37,7 +37,7 @@ class ExecChannel(ChannelType):
         return ("/bin/sh", "-c", text)
 
     def parse_object(self, address: Mapping[str, Any]) -> tuple[str, ...]:
-        members = Members(address)
+        members = AddressMembers(address)
         words = tuple(members.texts("args"))
         members.end()
         if not words or not words[0]:

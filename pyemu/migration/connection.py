@@ -110,11 +110,11 @@ class Connection(ABC):
     def fileno(self) -> int:
         return self._fd
 
-    def finish_sending(self) -> None:
-        """All was written: tells the other side so.
+    def check_sent(self) -> None:
+        """All was written.
 
         Raises:
-            MigrationError: it is known not to have arrived.
+            MigrationError: it is known already not to have arrived.
         """
 
     def close(self) -> None:
@@ -150,16 +150,16 @@ class SocketConnection(Connection):
     def _receive(self, view: memoryview) -> int:
         return self._sock.recv_into(view, 0, socket.MSG_DONTWAIT)
 
-    def finish_sending(self) -> None:
-        try:
-            code = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            if code:
-                raise OSError(code, os.strerror(code))
-            self._sock.shutdown(socket.SHUT_WR)
-        except OSError as error:
-            raise write_fault(error, self.what) from error
+    def check_sent(self) -> None:
+        self.interrupt.check()
+        code = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            raise write_fault(OSError(code, os.strerror(code)), self.what)
 
     def _close(self, fd: int) -> None:
+        # The other side hears of the end even if somebody else has a descriptor of this socket, too.
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_WR)
         self._sock.close()
 
 
@@ -242,11 +242,12 @@ class StreamOutput(OutputChannel):
     def reply(self) -> InputChannel | None:
         return StreamInput(self._connection) if self._two_way else None
 
+    def finish(self) -> None:
+        self._connection.check_sent()
+
     def commit(self) -> None:
-        try:
-            self._connection.finish_sending()
-        finally:
-            self.abort()
+        """Closes. From here on the other side may have the machine, so nothing can fail any more."""
+        self.abort()
 
     def abort(self) -> None:
         for channel in self._more:
@@ -304,8 +305,11 @@ class StreamInput(InputChannel):
 class _Reply(StreamOutput):
     """The way back: it ends with the connection that it belongs to, not by itself."""
 
-    def commit(self) -> None:
+    def finish(self) -> None:
         """Nothing is buffered here."""
+
+    def commit(self) -> None:
+        """The connection is closed by the channel it carries."""
 
     def abort(self) -> None:
         """The connection is closed by the channel it carries."""

@@ -22,7 +22,7 @@ from .connection import Connection, PipeConnection, SocketConnection, StreamInpu
 from .disk import write_at
 from .faults import write_fault
 from .interrupt import Interrupt
-from .uri import Members
+from .uri import AddressMembers
 from .wire import MAGIC
 
 #: What a pipe is made to hold, if the system lets us: a write then seldom waits for the reader.
@@ -40,7 +40,7 @@ class FDChannel(ChannelType):
         return text
 
     def parse_object(self, address: Mapping[str, Any]) -> str:
-        members = Members(address)
+        members = AddressMembers(address)
         name = members.text("str")
         members.end()
         return self.parse(name)

@@ -19,7 +19,7 @@ from ..errors import MigrationError
 from .channel import ChannelContext, ChannelType, InputChannel, Listener, OutputChannel
 from .connection import SocketConnection, StreamInput, StreamOutput
 from .interrupt import Interrupt
-from .uri import Members
+from .uri import AddressMembers
 from .wire import MAGIC
 
 #: Connections that may wait to be accepted: a main one and as many further ones as there can be.
@@ -186,7 +186,7 @@ class UnixChannel(SocketChannel):
         return text
 
     def parse_object(self, address: Mapping[str, Any]) -> str:
-        members = Members(address)
+        members = AddressMembers(address)
         path = members.text("path")
         members.end()
         return self.parse(path)

@@ -17,7 +17,7 @@ from typing import Any
 from ..errors import MigrationError
 from .interrupt import Interrupt
 from .sockets import BACKLOG, Bound, SocketChannel
-from .uri import Members
+from .uri import AddressMembers
 
 _SWITCH = {"on": True, "yes": True, "true": True, "y": True, "off": False, "no": False, "false": False, "n": False}
 #: Ports that the system is asked for until one is free in both families.
@@ -85,7 +85,7 @@ class TCPChannel(SocketChannel):
         return _checked(InetAddress(match[1], match[2], **values))
 
     def parse_object(self, address: Mapping[str, Any]) -> InetAddress:
-        members = Members(address)
+        members = AddressMembers(address)
         to = members.number("to", -1)
         made = InetAddress(
             host=members.text("host"),

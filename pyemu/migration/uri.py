@@ -76,7 +76,7 @@ def _main_address(channels: Sequence[Any]) -> Mapping[str, Any]:
     return address
 
 
-class Members:
+class AddressMembers:
     """Takes the members of an address object, each of the type it has to be.
 
     Raises:

@@ -98,21 +98,6 @@ def test_connections_come_in_any_order(where, context):
     accepted.close()
 
 
-def test_the_way_back(where, context):
-    listener, connect = listening(where, context)
-    out = connect()
-    into = listener.accept()
-    answer = out.reply()
-    into.reply().write(b"yes")
-    view = memoryview(bytearray(10))
-    assert answer.readinto(view) == 3
-    out.write(b"QEVM")
-    assert into.readinto(view) == 4
-    into.close()
-    assert answer.readinto(view) == 0
-    out.abort()
-
-
 def test_who_waits_is_let_go(where, context):
     """By closing from another thread: accepting, waiting for more, and reading."""
     listener, connect = listening(where, context, further=1)
@@ -134,20 +119,6 @@ def test_who_waits_is_let_go(where, context):
                 one.result(20)
         assert waits[2].result(20) == b""
     out.abort()
-
-
-def test_large_vectors_arrive_whole(where, context):
-    listener, connect = listening(where, context)
-    out, into = connect(), listener.accept()
-    pieces = [bytes([n % 256]) * (n * 7 % 5000) for n in range(3000)]
-    with ThreadPoolExecutor() as pool:
-        arrived = pool.submit(read_all, into)
-        out.writev(pieces)
-        assert out.position == sum(map(len, pieces))
-        out.commit()
-        assert arrived.result(20) == b"".join(pieces)
-    assert into.position == out.position
-    into.close()
 
 
 def test_unix_sockets_are_private_and_replace_only_dead_ones(context, tmp_path):
