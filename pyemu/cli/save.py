@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..errors import MigrationError
 from .qmpclient import QMPConnection
 from .transfer import follow, set_capabilities
 
@@ -20,12 +21,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--background", action="store_true", help="save the machine as it is now, and let it run on while that is written"
     )
+    parser.add_argument(
+        "--external-disks", action="store_true", help="save although the guest writes drives in place; you keep copies of them"
+    )
     parser.add_argument("--stop", action="store_true", help="leave the guest stopped")
 
 
 def run(args: argparse.Namespace) -> int:
     with QMPConnection(args.qmp) as qmp:
         ran = qmp.execute("query-status")["running"]
+        if not args.stop and not args.external_disks:
+            _check_drives(qmp)
         set_capabilities(
             qmp, mapped_ram=not args.stream, multifd=args.multifd > 0, background_snapshot=args.background
         )
@@ -46,3 +52,18 @@ def run(args: argparse.Namespace) -> int:
         f"{info['total-time']} ms, downtime {info['downtime']} ms"
     )
     return 0
+
+
+def _check_drives(qmp: QMPConnection) -> None:
+    """A guest that runs on would change its disks, and what is saved would not fit them any more.
+
+    Raises:
+        MigrationError: names the drives that are written in place.
+    """
+    inserted = [drive["inserted"] for drive in qmp.execute("query-block") if "inserted" in drive]
+    written = [medium["file"] for medium in inserted if not medium["ro"] and not medium.get("overlay")]
+    if written:
+        raise MigrationError(
+            f"the guest would go on writing {', '.join(written)} in place: --stop leaves it stopped, --external-disks says"
+            " that you keep copies, a drive with snapshot=on keeps its writes with the saved machine"
+        )

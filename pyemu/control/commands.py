@@ -135,6 +135,20 @@ class Commands(MigrationCommands):
 
         m.call(copy)
 
+    def query_block(self) -> list[dict[str, Any]]:
+        """The drives; ``overlay`` (not QEMU's) says that what is written is kept with the machine."""
+        m = self._machine
+        return [
+            {
+                "device": name,
+                "type": "unknown",
+                "removable": drive.media == "cdrom" or drive.interface == "floppy",
+                "locked": False,
+                "inserted": {"file": drive.path, "drv": "raw", "ro": drive.read_only, "overlay": drive.snapshot},
+            }
+            for name, drive in m.call(m.block_backends).items()
+        ]
+
     # -- screen and keyboard ----------------------------------------------------------------------
 
     def screendump(self, *, filename: str, format: str = "ppm", device: str | None = None, head: int = 0) -> None:

@@ -7,11 +7,11 @@ import errno
 import fcntl
 import os
 import stat
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 
 from ..errors import ConfigError
+from ..memory import RAMBlock
 from .options import escape_commas, parse_options, parse_switch, split_commas
 
 SECTOR_SIZE = 512
@@ -31,8 +31,8 @@ class BlockBackend:
     once; :meth:`flush` takes them to the disk.
 
     The file is locked while it is open: against everybody when it is written, against writers when it
-    is only read. With ``snapshot`` writes go to a temporary file that nobody else sees, and are gone
-    when the backend is closed.
+    is only read. With ``snapshot`` writes go to an overlay in memory that nobody else sees, and are gone
+    when the backend is closed. The overlay is a RAM block, so a machine saves it with the guest's memory.
 
     Args:
         path: a regular file or a block device.
@@ -71,8 +71,6 @@ class BlockBackend:
         try:
             self._file_size = self._measure()
             self.size = -(-self._file_size // SECTOR_SIZE) * SECTOR_SIZE
-            if snapshot and not self.read_only:
-                self._overlay = _Overlay(self.size)
         except BaseException:
             self.close()
             raise
@@ -123,7 +121,9 @@ class BlockBackend:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS), self.path)
         if not data:
             return
-        if self._overlay is not None:
+        if self.snapshot:
+            self.overlay()
+            assert self._overlay is not None
             self._overlay.write(offset, data, self._read_file)
             return
         end = offset + len(data)
@@ -149,8 +149,18 @@ class BlockBackend:
         Raises:
             OSError: the host could not write.
         """
-        if not self.read_only and self._overlay is None:
+        if not self.read_only and not self.snapshot:
             os.fdatasync(self._fd)
+
+    def overlay(self, idstr: str = "overlay") -> RAMBlock | None:
+        """The RAM block that holds a snapshot's writes, made when it is first asked for; None without ``snapshot``.
+
+        Args:
+            idstr: its name, if it is made now.
+        """
+        if self._overlay is None and self.snapshot and not self.read_only and self._fd >= 0:
+            self._overlay = _Overlay(self.size, idstr)
+        return self._overlay.block if self._overlay is not None else None
 
     def close(self) -> None:
         """Unlocks the file; a snapshot's writes are gone. May be called twice."""
@@ -219,15 +229,16 @@ _WRITE_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class _Overlay:
-    """What was written to a snapshot: a sparse temporary file without a name, and which clusters are in it."""
+    """What was written to a snapshot: a bit a cluster that says whether it is in here, then the clusters."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, idstr: str) -> None:
         self._size = size
-        self._file = tempfile.TemporaryFile(prefix="pyemu-snapshot-")  # noqa: SIM115
-        self._present = bytearray(-(-size // CLUSTER_SIZE) + 7 >> 3)
+        clusters = -(-size // CLUSTER_SIZE)
+        self._data = -(-clusters // (8 * CLUSTER_SIZE)) * CLUSTER_SIZE
+        self.block = RAMBlock(idstr, self._data + clusters * CLUSTER_SIZE)
 
     def _has(self, cluster: int) -> bool:
-        return bool(self._present[cluster >> 3] >> (cluster & 7) & 1)
+        return bool(self.block.read(cluster >> 3, 1)[0] >> (cluster & 7) & 1)
 
     def runs(self, offset: int, length: int) -> Iterator[tuple[int, int, bool]]:
         """The range cut into (start, size, written) where the source of the bytes changes."""
@@ -242,8 +253,7 @@ class _Overlay:
             offset = stop
 
     def read(self, offset: int, length: int) -> bytes:
-        data = os.pread(self._file.fileno(), length, offset)
-        return data + bytes(length - len(data))
+        return self.block.read(self._data + offset, length)
 
     def write(self, offset: int, data: bytes, original: Callable[[int, int], bytes]) -> None:
         end = offset + len(data)
@@ -253,13 +263,15 @@ class _Overlay:
             start = cluster * CLUSTER_SIZE
             stop = min(start + CLUSTER_SIZE, self._size)
             if not self._has(cluster) and (start < offset or stop > end):
-                _write_all(self._file.fileno(), start, original(start, stop - start))
-        _write_all(self._file.fileno(), offset, data)
+                self.block.write(self._data + start, original(start, stop - start))
+        self.block.write(self._data + offset, data)
+        bits = bytearray(self.block.read(first >> 3, (last >> 3) - (first >> 3) + 1))
         for cluster in range(first, last + 1):
-            self._present[cluster >> 3] |= 1 << (cluster & 7)
+            bits[(cluster >> 3) - (first >> 3)] |= 1 << (cluster & 7)
+        self.block.write(first >> 3, bits)
 
     def close(self) -> None:
-        self._file.close()
+        self.block.close()
 
 
 def _write_all(fd: int, offset: int, data: bytes) -> None:

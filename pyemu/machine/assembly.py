@@ -133,8 +133,30 @@ class Assembly(ABC):
         for index, spec in enumerate(self._given_serial):
             if index >= len(self.serial) and spec not in ("none", "null"):
                 raise ConfigError(f"serial {index}: {spec} has no port; board {self.board} uses {len(self.serial)}")
+        self._keep_overlays()
         if self.cpu_name != "none":
             self._create_engine()
+
+    def block_backends(self) -> dict[str, BlockBackend]:
+        """Every drive by its name: interface and number, or the device and property that it was given to."""
+        found = {f"{drive.interface}{drive.index}": drive for drive in self._drives}
+        for id, device in self.devices.items():
+            for name in (p.attribute for p in type(device).properties if p.kind == "drive"):
+                drive = getattr(device, name)
+                if isinstance(drive, BlockBackend) and drive not in found.values():
+                    found[f"{id}.{name}"] = drive
+        return found
+
+    def unprotected_drives(self) -> list[BlockBackend]:
+        """Drives that the guest writes in place: a saved machine would find them changed when it comes back."""
+        return [drive for drive in self.block_backends().values() if not drive.read_only and not drive.snapshot]
+
+    def _keep_overlays(self) -> None:
+        """What snapshots of drives hold is part of the machine: it is saved and comes back with RAM."""
+        for name, drive in self.block_backends().items():
+            block = drive.overlay(f"{name}.overlay")
+            if block is not None:
+                self.ram[block.idstr] = block
 
     def add_ram(self, idstr: str, size: int, **options: Any) -> RAMBlock:
         """A RAM block that the machine owns and migrates; the board maps it into :attr:`system_memory`."""

@@ -164,6 +164,7 @@ class Machine(Life):
         multifd: int = 0,
         direct_io: bool = False,
         background: bool = False,
+        external_disks: bool = False,
         progress: Callable[[Any], None] | None = None,
     ) -> SaveReport:
         """Saves the machine to a file; a running guest runs on, except for the last few milliseconds.
@@ -178,6 +179,8 @@ class Machine(Life):
             direct_io: write pages past the page cache.
             background: save the machine as it is at this moment, and let it run on while that is written: it
                 stands still for milliseconds at the beginning, and no page is written twice. Not with *multifd*.
+            external_disks: save although the guest writes a drive in place: you see to it that the disk's content fits
+                when the machine comes back. A drive with ``snapshot=on`` needs no such care, its writes are saved too.
             progress: called with a :class:`~pyemu.migration.Progress` now and then, on the migration thread.
 
         Raises:
@@ -190,6 +193,7 @@ class Machine(Life):
             multifd=multifd,
             direct_io=direct_io,
             background=background,
+            external_disks=external_disks,
             progress=progress,
         )
 

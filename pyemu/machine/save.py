@@ -52,10 +52,18 @@ def save(
     multifd: int = 0,
     direct_io: bool = False,
     background: bool = False,
+    external_disks: bool = False,
     progress: Callable[[Any], None] | None = None,
 ) -> SaveReport:
     """See :meth:`pyemu.Machine.save`."""
     target = Path(path)
+    written = [] if external_disks else machine.unprotected_drives()
+    if written:
+        raise MigrationError(
+            f"{target}: the guest writes {', '.join(drive.path for drive in written)} in place, so its disk and what is saved"
+            " would disagree as soon as it runs on; snapshot=on keeps its writes with the saved machine, external_disks=True"
+            " says that you keep copies"
+        )
     controller = machine.migration
     capabilities = {"mapped-ram": mapped_ram, "multifd": multifd > 0, "background-snapshot": background}
     parameters: dict[str, Any] = {"max-bandwidth": 0}

@@ -178,7 +178,7 @@ def test_files_of_the_host_are_opened_only_for_whom_the_user_trusts(tmp_path):
     image.write_bytes(bytes(1 << 20))
     other.write_bytes(bytes(1 << 20))
     with pyemu.Machine("isa-pc", memory="1M", cpu="none", drives=[f"file={image},if=ide"]) as machine:
-        machine.save(saved)
+        machine.save(saved, external_disks=True)
     with pytest.raises(pyemu.MigrationError) as caught:
         pyemu.restore(saved)
     assert f"uses files of this host: drive 'file={image},if=ide" in str(caught.value)
