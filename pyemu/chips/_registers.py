@@ -107,3 +107,18 @@ CF9 = RegisterTable(
     (Register(0, "reset control", 0, 0x0E, source="value", effect="2 resets when it rises, 1 the whole system"),),
     name="port CF9", size=1,
 )  # fmt: skip
+
+
+IDE = RegisterTable(
+    (
+        Register(1, "error (device 0), features", 1, source="files.0.error", effect="written bytes are features"),
+        Register(2, "sector count (device 0)", 1, source="files.0.count", effect="of two bytes with 48-bit commands"),
+        Register(3, "address low (device 0)", 1, source="files.0.low", effect="likewise"),
+        Register(4, "address middle (device 0)", 0, source="files.0.mid", effect="likewise"),
+        Register(5, "address high (device 0)", 0, source="files.0.high", effect="likewise"),
+        Register(6, "device", 0, source="device", effect="bit 4 selects device 1"),
+        Register(7, "status (device 0), command", 0x00, source="statuses.0",
+                 effect="writing starts a command, reading ends the interrupt"),
+    ),
+    name="ATA channel", size=8,
+)  # fmt: skip

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ..device import Clock, ISAFunction, Property, VMState, vmstate
 from ..errors import ConfigError, MigrationError
 from ..memory import PortioEntry
+from . import _registers
 from ._ata import DEVICE_SELECT, READY, SECTOR, ATADisk, TaskFile
 from ._atapi import CDROM, SIGNATURE
 from ._atapi import PACKET as PACKET_LENGTH
@@ -80,6 +81,7 @@ class IDEChannel(Commands, ISAFunction):
             vmstate.timer("dma_timer"),
         ),
     )
+    register_tables = (_registers.IDE,)
     volatile = frozenset({"control_base", "pio_control", "drive0", "drive1", "bus_master"})
 
     control_base: int | None

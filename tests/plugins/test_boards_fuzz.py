@@ -7,7 +7,6 @@ import io
 import random
 
 import pytest
-from pyemu_via.registers import Block
 
 from pyemu.device import RegisterBlock
 from pyemu.testing.board import SLOT, Board
@@ -110,7 +109,7 @@ def plain_attributes(device):
     """Copies of what a device's Python half holds, the contents of its register blocks included."""
     out = {}
     for name, value in vars(device).items():
-        if isinstance(value, (Block, RegisterBlock)):
+        if isinstance(value, RegisterBlock):
             value = bytes(value.data)
         elif isinstance(value, (bytearray, list, dict, set)):
             value = type(value)(value)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pyemu import PortioEntry, vmstate
 from pyemu.chips.busmaster import REGISTERS, BusMaster
-from pyemu.device import VMState, pci_state
+from pyemu.device import Register, RegisterTable, VMState, pci_state
 
 from .functions import (
     COMMAND_IO,
@@ -36,6 +36,20 @@ CONTROL_OFFSET = 2
 ROUTED_LINES = (14, 15, 10, 11)
 
 
+BUS_MASTER = RegisterTable(
+    [
+        register
+        for n, name in enumerate(("primary", "secondary"))
+        for register in (
+            Register(REGISTERS * n, f"{name} command", 0, 0x09, source=f"masters.{n}.command", effect="0 starts, 3 to memory"),
+            Register(REGISTERS * n + 2, f"{name} status", 0, 0x60, clear=0x06, source=f"masters.{n}.status"),
+            Register(REGISTERS * n + 4, f"{name} table", 0, 0xFFFFFFFC, size=4, source=f"masters.{n}.table"),
+        )
+    ],
+    name="bus masters", size=2 * REGISTERS,
+)  # fmt: skip
+
+
 class ViaIDE(ViaFunction):
     """The IDE controller. The board attaches the two channels.
 
@@ -50,36 +64,40 @@ class ViaIDE(ViaFunction):
     volatile: ClassVar[frozenset[str]] = ViaFunction.volatile | {"channels"}
     vmstate: ClassVar[VMState] = pci_state("via-ide", vmstate.nested("masters", BusMaster.vmstate, count=2))
 
+    config_registers = (
+        Register(REG_COMMAND, "command", 0x0080, COMMAND_IO | COMMAND_MASTER, size=2),
+        Register(REG_STATUS, "status", 0x0280, 0, size=2, clear=STATUS_W1C),
+        Register(REG_INTERFACE, "programming interface", 0x8A, NATIVE[0] | NATIVE[1], effect="0 and 2: native mode of a channel"),
+        Register(REG_CAPABILITIES, "capabilities pointer", 0xC0, 0),
+        Register(REG_LINE, "interrupt line", 0x0E, 0),
+        Register(REG_PIN, "interrupt pin", 1, 0),
+        Register(REG_ENABLE, "channel enable", 0x00, 0x0F, effect="1 primary, 0 secondary"),
+        Register(0x41, "IDE configuration", 0x06, 0xF2),
+        Register(0x42, "reserved", 0x09),
+        Register(0x43, "FIFO configuration", 0x0A, 0x0F),
+        Register(0x44, "miscellaneous control 1", 0x68, 0x7D),
+        Register(0x45, "miscellaneous control 2", 0x20, 0x5C),
+        Register(0x46, "miscellaneous control 3", 0xC0, 0xC0),
+        *(Register(0x48 + n, f"drive {3 - n} timing", 0xA8) for n in range(4)),
+        Register(0x4C, "address set-up time", 0xFF),
+        *(Register(0x50 + n, f"drive {3 - n} UDMA timing", 0x07, 0xD7) for n in range(4)),
+        Register(0x54, "UDMA FIFO control", 0x04),
+        Register(0x60, "primary sector size", 0x0200, size=2),
+        Register(0x68, "secondary sector size", 0x0200, size=2),
+        Register(0xC0, "power management capability", 0x00020001, 0, size=4),
+    )
+    register_tables = (BUS_MASTER,)
+
     def __init__(self, **properties: Any) -> None:
         super().__init__(**properties)
-        qemu = self.reset_style == "qemu"
+        if self.reset_style == "qemu":
+            self.define(0x45, 1, 0x00, wmask=0x5C)
         self.channels: list[IDEChannel] = []
-        self.define(REG_COMMAND, 2, 0x0080, wmask=COMMAND_IO | COMMAND_MASTER)
-        self.define(REG_STATUS, 2, 0x0280, w1c=STATUS_W1C)
-        self.define(REG_INTERFACE, 1, 0x8A, wmask=NATIVE[0] | NATIVE[1])
-        self.define(REG_CAPABILITIES, 1, 0xC0)
-        self.define(REG_LINE, 1, 0x0E)
-        self.define(REG_PIN, 1, 1)
-        self._define_private(qemu)
         self.masters = [BusMaster(self._may_master) for _ in range(2)]
         sizes = ((1, 16), (2, 15), (4, 13))
         table = [PortioEntry(0, length, size, self._read_master, self._write_master) for size, length in sizes]
         self.register_bar(4, table, 2 * REGISTERS, "io")
         self.define(REG_BAR0 + 16, 4, 0x0000CC01, wmask=0xFFFFFFF0)
-
-    def _define_private(self, qemu: bool) -> None:
-        for register, value, mask in (
-            (0x40, 0x00, 0x0F), (0x41, 0x06, 0xF2), (0x42, 0x09, 0xFF), (0x43, 0x0A, 0x0F),
-            (0x44, 0x68, 0x7D), (0x45, 0x20, 0x5C), (0x46, 0xC0, 0xC0), (0x4C, 0xFF, 0xFF), (0x54, 0x04, 0xFF),
-        ):  # fmt: skip
-            self.define(register, 1, 0 if qemu and register == 0x45 else value, wmask=mask)
-        for register in range(0x48, 0x4C):
-            self.define(register, 1, 0xA8, wmask=0xFF)
-        for register in range(0x50, 0x54):
-            self.define(register, 1, 0x07, wmask=0xD7)
-        for register in (0x60, 0x68):
-            self.define(register, 2, 0x0200, wmask=0xFFFF)
-        self.define(0xC0, 4, 0x00020001)
 
     def attach(self, *channels: IDEChannel) -> None:
         """Makes *channels*, not yet plugged in, the primary and the secondary one."""
