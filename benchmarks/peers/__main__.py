@@ -12,6 +12,7 @@ import dataclasses
 import json
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,6 @@ def main() -> int:
         results = json.loads(args.report.read_text())
     else:
         results = measure(args)
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(results, indent=1) + "\n")
     if args.docs:
         picture = plot.draw(results, _ROOT / "docs" / "benchmarks-growth.svg")
         page = _ROOT / "docs" / "benchmarks.md"
@@ -53,6 +52,20 @@ def main() -> int:
         print(report.tables(results))
     print(report.verdict(results))
     return 0
+
+
+class Results:
+    """The figures so far, in a file after each cell: a run that is interrupted keeps what it has."""
+
+    def __init__(self, path: Path, facts: dict[str, Any]) -> None:
+        self._path = path
+        self.values: dict[str, Any] = {"facts": facts, "cells": [], "growth": [], "live": []}
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+    def add(self, where: str, found: Iterable[Any]) -> None:
+        for one in found:
+            self.values[where].append(dataclasses.asdict(one) if isinstance(one, suite.Cell) else one)
+            self._path.write_text(json.dumps(self.values, indent=1) + "\n")
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
@@ -66,38 +79,33 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     args.disk.mkdir(parents=True, exist_ok=True)
     size = (args.size or (256 if args.quick else 2048)) << 20
     rounds = args.rounds or (2 if args.quick else 5)
+    peer: str | None = None
     try:
-        found = facts.collect(places, qemu.version())
+        peer = qemu.version()
     except qemu.PeerMissing as error:
         log(f"without QEMU: {error}")
-        found = facts.collect(places, None)
+    results = Results(args.out, facts.collect(places, peer))
     plan = suite.Plan(
         size,
         rounds,
         {name: folder for name, folder in places.items() if name in (args.place or places)},
         args.zeros or ("runs", "every4"),
         [f for f in FORMATS if not args.format or any(text in f.name for text in args.format)],
-        found["qemu"] is not None,
+        peer is not None,
         log,
     )
-    cells: list[suite.Cell] = []
     parts = args.part or _PARTS
     if "save" in parts:
-        cells += suite.saves(plan)
+        results.add("cells", suite.saves(plan))
     if "restore" in parts:
-        cells += suite.restores(plan)
-    grown: list[suite.Cell] = []
+        results.add("cells", suite.restores(plan))
+    if "live" in parts:
+        results.add("live", live.measure(plan, size >> 2))
     if "growth" in parts:
         sizes = (64, 128, 256) if args.quick else _SIZES
-        grown += suite.growth(dataclasses.replace(plan, rounds=min(rounds, 3)), [n << 20 for n in sizes])
-    runs = live.measure(plan, size >> 2) if "live" in parts else []
-    return {
-        "facts": found,
-        "cells": [dataclasses.asdict(c) for c in cells],
-        "growth": [dataclasses.asdict(c) for c in grown],
-        "live": runs,
-        "seconds": round(time.monotonic() - start),
-    }
+        results.add("growth", suite.growth(dataclasses.replace(plan, rounds=min(rounds, 3)), [n << 20 for n in sizes]))
+    log("done")
+    return results.values
 
 
 if __name__ == "__main__":

@@ -27,9 +27,8 @@ WAYS = (
 _PATIENCE = 120
 
 
-def measure(plan: Plan, size: int) -> list[dict[str, Any]]:
+def measure(plan: Plan, size: int) -> Iterator[dict[str, Any]]:
     """For each way and each program the numbers of each round; the first round is dropped."""
-    results: list[dict[str, Any]] = []
     folder = next(iter(plan.places.values()))
     for name, form, socket in WAYS:
         rounds: list[dict[str, dict[str, float]]] = []
@@ -42,8 +41,7 @@ def measure(plan: Plan, size: int) -> list[dict[str, Any]]:
             if number:
                 rounds.append(figures)
         plan.log(f"live, {size >> 20} MiB, {name}: {rounds[-1]}")
-        results.append({"way": name, "size": size, "rounds": rounds})
-    return results
+        yield {"way": name, "size": size, "rounds": rounds}
 
 
 def _figures(answer: dict[str, Any], sweeps: int) -> dict[str, float]:

@@ -151,6 +151,23 @@ def _restores(plan: Plan, place: str, zeros: Zeros, folder: Path) -> Iterator[Ce
         parties["plain"] = lambda form=form: plain.load(folder / "plain", threads, form.direct, plan.size)  # type: ignore[misc]
         cell = Cell("restore", place, zeros, form.name, plan.size)
         yield _turns(cell, parties, plan.rounds, lambda: None, plan.log)
+    if any(form.mapped for form in plan.formats):
+        yield _lazy(plan, place, zeros, folder / MAPPED.name)
+
+
+def _lazy(plan: Plan, place: str, zeros: str, path: Path) -> Cell:
+    """The three numbers of a lazy restore, beside the eager one."""
+    cell = Cell("lazy", place, zeros, "lazy", plan.size)
+    for number in range(plan.rounds + 1):
+        with Ours() as ours:
+            ours("wait", size=plan.size)
+            figures = ours("lazy", path=path)
+        figures["eager"] = _load(plan.size, MULTIFD2, path)["seconds"]
+        if number:
+            cell.rounds.append({"pyemu": figures})
+    shown = ", ".join(f"{key} {min(r['pyemu'][key] for r in cell.rounds):.4f} s" for key in figures)
+    plan.log(f"lazy, {place}, zeros {zeros}, {plan.size >> 20} MiB: {shown}")
+    return cell
 
 
 def _load(size: int, form: Format, path: Path) -> dict[str, float]:

@@ -72,6 +72,22 @@ class Worker:
         seconds = time.monotonic() - start
         return {"seconds": seconds, "cpu": usage.cpu(), "memory": usage.beyond_end()}
 
+    def lazy(self, path: str) -> dict[str, Any]:
+        """Restores lazily: seconds until the state is loaded, until a page far from the first is read, until all are."""
+        control = self.machine.migration
+        control.set_capabilities({"mapped-ram": True})
+        control.set_parameters({"lazy-restore": True})
+        array = self.machine.ram["ram"].array
+        start = time.monotonic()
+        control.incoming(f"file:{path}", blocking=True, autostart=False)
+        loaded = time.monotonic()
+        int(array[len(array) * 5 // 8])
+        touched = time.monotonic()
+        assert control.lazy is not None
+        if not control.lazy.wait():
+            raise RuntimeError(f"reading ahead ended early: {control.lazy.error}")
+        return {"loaded": loaded - start, "touched": touched - loaded, "resident": time.monotonic() - start}
+
     # -- live -------------------------------------------------------------------------------------
 
     def boot(self, rom: str, size: int) -> dict[str, Any]:
