@@ -8,7 +8,7 @@ import argparse
 from ..errors import MigrationError
 from . import options
 from .qmpclient import QMPConnection
-from .transfer import follow, set_capabilities
+from .transfer import configured, follow
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -20,18 +20,28 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-bandwidth", type=options.size, default=0, metavar="SIZE", help="a second, e.g. 100M; unlimited by default"
     )
+    parser.add_argument(
+        "--auto-converge", action="store_true", help="slow the guest down if it writes faster than can be sent"
+    )
     parser.add_argument("--downtime", type=int, default=300, metavar="MS", help="the guest may stand still that long")
 
 
 def run(args: argparse.Namespace) -> int:
     if args.compression != "none" and not args.multifd:
         raise MigrationError(f"--compression {args.compression} needs --multifd")
-    with QMPConnection(args.qmp) as qmp:
-        set_capabilities(qmp, mapped_ram=False, multifd=args.multifd > 0)
-        parameters = {"max_bandwidth": args.max_bandwidth, "downtime_limit": args.downtime}
-        if args.multifd:
-            parameters.update({"multifd_channels": args.multifd, "multifd_compression": args.compression})
-        qmp.execute("migrate-set-parameters", **parameters)
+    # Only over sockets can the destination say that it has everything.
+    answers = args.uri.startswith(("tcp:", "unix:"))
+    capabilities = {
+        "mapped-ram": False,
+        "background-snapshot": False,
+        "multifd": args.multifd > 0,
+        "return-path": answers,
+        "auto-converge": args.auto_converge,
+    }
+    parameters = {"max_bandwidth": args.max_bandwidth, "downtime_limit": args.downtime}
+    if args.multifd:
+        parameters.update({"multifd_channels": args.multifd, "multifd_compression": args.compression})
+    with QMPConnection(args.qmp) as qmp, configured(qmp, capabilities, parameters):
         qmp.execute("migrate", uri=args.uri)
         info = follow(qmp, f"moving to {args.uri}", "the machine was not moved")
     sent = info["ram"]["transferred"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..migration import read_header
 from .qmpclient import QMPConnection
-from .transfer import follow, set_capabilities
+from .transfer import configured, file_channels, follow
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -21,13 +21,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     # What the file was saved with is in the file; the waiting side only has to be told.
     source = args.file.absolute()
-    capabilities = set(read_header(source).capabilities)
-    with QMPConnection(args.qmp) as qmp:
-        set_capabilities(qmp, **dict.fromkeys(capabilities, True))
-        if args.lazy:
-            qmp.execute("migrate-set-parameters", lazy_restore=True)
-        qmp.execute("migrate-incoming", uri=f"file:{source}", exit_on_error=False)
-        follow(qmp, f"loading {source.name}", f"{source} was not loaded")
+    capabilities = dict.fromkeys(read_header(source).capabilities, True)
+    with QMPConnection(args.qmp) as qmp, configured(qmp, capabilities, {"lazy_restore": args.lazy}):
+        qmp.execute("migrate-incoming", channels=file_channels(source), exit_on_error=False)
+        follow(qmp, f"loading {source.name}", f"{source} was not loaded", cancel=False)
         status = qmp.execute("query-status")["status"]
     print(f"{source}: loaded, the machine is {status}")
     return 0

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: Where the processor begins after a reset; of an x86 board.
 X86_RESET_VECTOR = 0xFFFFFFF0
+#: Options of which a saved file knows better.
+_OF_A_BOARD = ("memory", "device", "kernel", "append", "initrd", "bios", "loader", "uuid", "qtest")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -85,6 +87,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default={},
         help="capabilities and parameters of migrations, e.g. multifd=on,multifd-channels=4",
     )
+    control.add_argument(
+        "--host-files",
+        action="store_true",
+        help="with --incoming and without -M: open the drives and images that the saved file names (trust its writer)",
+    )
     control.add_argument("-S", dest="stopped", action="store_true", help="do not start the guest")
 
 
@@ -92,13 +99,12 @@ def run(args: argparse.Namespace) -> int:
     plugins: PluginManager = args.plugins
     if _help(args, plugins):
         return 0
-    if args.machine is None:
-        args.usage_error("the following arguments are required: -M/--machine")
+    if args.machine is None and not _loads_file(args.incoming):
+        args.usage_error("the following arguments are required: -M/--machine, or --incoming file:PATH")
     from ..control import QMPServer, QTestServer
-    from ..machine import Machine
 
     with contextlib.ExitStack() as stack:
-        machine = stack.enter_context(Machine(**machine_arguments(args)))
+        machine = stack.enter_context(_machine(args))
         keep = bool(args.qmp or args.qtest)
         if not keep:  # what goes wrong is the program's last line then; it need not be logged as well
             logging.getLogger("pyemu.machine").setLevel(logging.CRITICAL)
@@ -120,10 +126,45 @@ def run(args: argparse.Namespace) -> int:
         finished.wait()
         fault = machine.fault
         if isinstance(fault, MigrationError) and args.incoming != "defer":
-            raise MigrationError(f"{args.incoming}: {fault}", desc=fault.desc) from fault
+            raise _named(args.incoming, fault) from fault
         if fault is not None:
             raise fault
         return 0
+
+
+def _loads_file(uri: str | None) -> bool:
+    """The URI names a file whose head can be looked at before anything is loaded."""
+    return uri is not None and uri.startswith("file:") and ",offset=" not in uri and "/dev/fdset/" not in uri
+
+
+def _machine(args: argparse.Namespace) -> Machine:
+    """The machine that the command line describes; without ``-M`` the one that the saved file describes."""
+    from ..machine import Machine
+    from ..machine.restoration import from_description
+    from ..migration import read_description
+
+    if args.machine is not None:
+        return Machine(**machine_arguments(args))
+    given = [name for name in _OF_A_BOARD if getattr(args, name) not in (None, "", [])]
+    if given:
+        args.usage_error(f"--{given[0]} needs -M/--machine: without, the saved file says what the machine consists of")
+    path = args.incoming.removeprefix("file:")
+    try:
+        return from_description(
+            read_description(path),
+            cpu=args.cpu,
+            serial=args.serial,
+            drives=drives_of(args) or None,
+            host_files=args.host_files,
+            plugins=args.plugins,
+        )
+    except MigrationError as error:
+        raise _named(args.incoming, error) from error
+
+
+def _named(uri: str, error: MigrationError) -> MigrationError:
+    """*error* with what was to be loaded in front, unless it says so itself."""
+    return error if uri in str(error) else MigrationError(f"{uri}: {error}", desc=error.desc)
 
 
 def _check_runnable(machine: Machine, args: argparse.Namespace) -> None:
@@ -151,15 +192,20 @@ def _load(machine: Machine, uri: str, start: bool, lazy: bool) -> None:
     from ..migration import read_header
 
     try:
-        path, _, offset = uri.removeprefix("file:").partition(",offset=")
-        if uri.startswith("file:") and not offset and not path.startswith("/dev/fdset/"):
-            machine.migration.set_capabilities(dict.fromkeys(read_header(path).capabilities, True))
+        if _loads_file(uri):
+            saved_with = read_header(uri.removeprefix("file:")).capabilities
+            machine.migration.set_capabilities(dict.fromkeys(saved_with, True))
         machine.migration.set_parameters({"lazy-restore": lazy})
         machine.migration.incoming(uri, autostart=start, exit_on_error=True)
     except MigrationError as error:
-        raise MigrationError(f"{uri}: {error}", desc=error.desc) from error
+        raise _named(uri, error) from error
     if machine.migration.listening:
         print(f"pyemu: waiting for a migration at {' and '.join(machine.migration.listening)}", file=sys.stderr)
+
+
+def drives_of(args: argparse.Namespace) -> list[str]:
+    """All drives of the command line."""
+    return [*args.drive, *([f"file={escape_commas(args.cdrom)},media=cdrom"] if args.cdrom else [])]
 
 
 def machine_arguments(args: argparse.Namespace) -> dict[str, Any]:
@@ -181,7 +227,7 @@ def machine_arguments(args: argparse.Namespace) -> dict[str, Any]:
         "cpu": args.cpu,
         "devices": args.device,
         "serial": args.serial,
-        "drives": [*args.drive, *([f"file={escape_commas(args.cdrom)},media=cdrom"] if args.cdrom else [])],
+        "drives": drives_of(args),
         "kernel": args.kernel,
         "append": args.append,
         "initrd": args.initrd,

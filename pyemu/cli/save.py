@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from ..errors import MigrationError
 from .qmpclient import QMPConnection
-from .transfer import follow, set_capabilities
+from .transfer import configured, file_channels, follow
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -28,20 +29,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    capabilities = {
+        "mapped-ram": not args.stream,
+        "multifd": args.multifd > 0,
+        "background-snapshot": args.background,
+        "return-path": False,
+    }
+    parameters: dict[str, Any] = {"max_bandwidth": 0, "direct_io": args.direct_io}
+    if args.multifd:
+        parameters["multifd_channels"] = args.multifd
+    target = args.file.absolute()
     with QMPConnection(args.qmp) as qmp:
         ran = qmp.execute("query-status")["running"]
         if not args.stop and not args.external_disks:
             _check_drives(qmp)
-        set_capabilities(
-            qmp, mapped_ram=not args.stream, multifd=args.multifd > 0, background_snapshot=args.background
-        )
-        parameters = {"max_bandwidth": 0, "direct_io": args.direct_io}
-        if args.multifd:
-            parameters["multifd_channels"] = args.multifd
-        qmp.execute("migrate-set-parameters", **parameters)
-        target = args.file.absolute()
-        qmp.execute("migrate", uri=f"file:{target}")
-        info = follow(qmp, f"saving {target.name}", f"{target} was not written")
+        with configured(qmp, capabilities, parameters):
+            qmp.execute("migrate", channels=file_channels(target))
+            info = follow(qmp, f"saving {target.name}", f"{target} was not written")
         if args.background and args.stop:
             qmp.execute("stop")
         elif ran and not args.stop and not args.background:

@@ -190,8 +190,8 @@ def _refuse_files(plugins: PluginManager, saved: _Description, drives: Sequence[
         files += _named_by("device", plugins, name, options)
     if files:
         raise MigrationError(
-            f"the saved machine uses files of this host: {', '.join(files)}; host_files=True opens them (trust whoever"
-            " wrote the file: a guest reads and writes its disks), drives=[...] gives others"
+            f"the saved machine uses files of this host: {', '.join(files)}; host_files=True (--host-files)"
+            " opens them (trust whoever wrote the file: a guest reads and writes its disks), drives=[...] (--drive) gives others"
         )
 
 
