@@ -15,8 +15,8 @@
  * written last, and is right. That is why the handler never waits for the writer to finish a page.
  *
  * Copies have a limit. A write that finds it reached waits for the writer, unless it looks as if the waiting
- * thread held Python's lock (the lock's prober does not come round): then the writer could never go on, and the page
- * takes room from the reserve. When that is used up, too, the picture is given up and everybody goes on.
+ * thread held Python's lock (the lock's prober does not come round), or the writer says that it is away: then it
+ * might never go on, and the page takes room from the reserve. When that is used up, too, the picture is given up and everybody goes on.
  */
 #ifndef PYEMU_KEEPER_H
 #define PYEMU_KEEPER_H
@@ -69,6 +69,7 @@ typedef struct pyemu_keeper {
     uint64_t asked; /* the prober is asked to come round */
     uint64_t answered;
     uint64_t stuck; /* the latest question that had no answer in time */
+    int away; /* the writer does something else, which may depend on whoever waits for room */
     int stopping;
     int failed; /* error number of what ended the picture, 0 while it is good */
 } pyemu_keeper;
@@ -107,16 +108,16 @@ static int pyemu_keeper_room(pyemu_keeper *k, size_t size)
     }
     k->waits++;
     while (k->used + size > k->limit && !k->stopping && !k->failed) {
-        if (k->answered >= k->stuck) {
+        if (k->answered >= k->stuck && !k->away) {
             ask = ++k->asked;
             pthread_cond_broadcast(&k->pressed);
             pyemu_keeper_later(&when, PYEMU_KEEPER_STUCK_NS);
-            while (k->used + size > k->limit && !k->stopping) {
+            while (k->used + size > k->limit && !k->stopping && !k->away) {
                 if (pthread_cond_timedwait(&k->room, &k->lock, &when) == ETIMEDOUT) {
                     break;
                 }
             }
-            if (k->answered < ask) {
+            if (k->answered < ask && !k->away) {
                 k->stuck = ask;
             }
             /* Python goes on, so the writer does, too: then it is only a matter of time. */
@@ -308,6 +309,15 @@ static void pyemu_keeper_returned(pyemu_keeper *k, pyemu_keeper_range *r, size_t
     madvise(r->copies + first * r->page_size, count * r->page_size, MADV_DONTNEED);
     pthread_mutex_lock(&k->lock);
     k->used -= count * r->page_size;
+    pthread_cond_broadcast(&k->room);
+    pthread_mutex_unlock(&k->lock);
+}
+
+/* The writer goes away, or is back. */
+static void pyemu_keeper_away(pyemu_keeper *k, int away)
+{
+    pthread_mutex_lock(&k->lock);
+    k->away = away;
     pthread_cond_broadcast(&k->room);
     pthread_mutex_unlock(&k->lock);
 }

@@ -46,6 +46,8 @@ cdef extern from "_keeper.h":
     ctypedef struct pyemu_keeper:
         int fd
         int wake
+        int started
+        int joined
         pyemu_keeper_range *ranges
         size_t count
         size_t unit
@@ -62,6 +64,7 @@ cdef extern from "_keeper.h":
     int pyemu_keeper_open(pyemu_keeper *k, uint8_t *address, size_t length) nogil
     int pyemu_keeper_done(pyemu_keeper *k, pyemu_keeper_range *r, size_t first, size_t count) nogil
     void pyemu_keeper_returned(pyemu_keeper *k, pyemu_keeper_range *r, size_t first, size_t count) nogil
+    void pyemu_keeper_away(pyemu_keeper *k, int away) nogil
     int pyemu_keeper_probe(pyemu_keeper *k) nogil
 
 cdef extern from *:
@@ -300,7 +303,7 @@ cdef class PageKeeper:
             if self.state.failed == 12:  # ENOMEM, which only the limit gives
                 reason = (
                     f"the limit of {(self.state.limit + self.state.reserve) >> 20} MiB for copied pages was reached "
-                    "by a thread that holds Python's lock while it writes RAM"
+                    "while the writer could not go on: a thread that holds Python's lock, or a progress callback, writes RAM"
                 )
             raise MemoryMapError(f"the picture of RAM was lost: {reason}")
 
@@ -326,6 +329,11 @@ cdef class PageKeeper:
             "faults": self.state.faults, "copied": self.state.copied,
             "waits": self.state.waits, "peak": self.state.peak,
         }
+
+    def away(self, bint away):
+        """The writer says that it does something else for a while, or is back: a store must not wait for it meanwhile."""
+        if self.state.joined or self.state.started:
+            pyemu_keeper_away(&self.state, away)
 
     def probe(self):
         """Thread: comes round when asked, which shows that Python's lock is not held by somebody who waits for a page."""

@@ -218,15 +218,19 @@ class BackgroundSnapshot:
             return
         self._next_progress = now + PART
         elapsed = max(now - self._started, 1e-3)
-        callback(
-            Progress(
-                status="active",
-                pass_=1,
-                done_bytes=s.total - s.remaining,
-                total_bytes=s.total,
-                transferred_bytes=s.transferred,
-                rate=s.transferred / elapsed,
-                dirty_syncs=1,
-                elapsed=elapsed,
-            )
+        progress = Progress(
+            status="active",
+            pass_=1,
+            done_bytes=s.total - s.remaining,
+            total_bytes=s.total,
+            transferred_bytes=s.transferred,
+            rate=s.transferred / elapsed,
+            dirty_syncs=1,
+            elapsed=elapsed,
         )
+        # It may write RAM, or wait for the machine, which may be waiting for room for a copy.
+        self._keeper.away(True)
+        try:
+            callback(progress)
+        finally:
+            self._keeper.away(False)
