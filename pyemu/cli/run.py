@@ -36,6 +36,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     machine.add_argument(
         "-m", "--memory", metavar="SIZE", type=options.size, help="RAM, e.g. 64M; a plain number is MiB"
     )
+    machine.add_argument(
+        "--memory-backend", metavar="memfd|file:PATH,share=on|off", help="where RAM is; by default memory of its own"
+    )
     machine.add_argument("--cpu", metavar="ENGINE", help="CPU engine, 'none' for no processor; 'help' lists them")
     machine.add_argument("--uuid", help="of the machine")
     devices = parser.add_argument_group("devices; 'help' lists them, 'NAME,help' a device's properties")
@@ -224,6 +227,7 @@ def machine_arguments(args: argparse.Namespace) -> dict[str, Any]:
         "board": board,
         "properties": properties,
         "memory": args.memory,
+        "memory_backend": args.memory_backend,
         "cpu": args.cpu,
         "devices": args.device,
         "serial": args.serial,

@@ -28,7 +28,7 @@ from ..device._cpuhost import make_cpu_host
 from ..device._cpupin import cpu_interrupt_line
 from ..device.properties import parse_properties, parse_size
 from ..errors import ConfigError, DeviceError, PluginError, PyemuError
-from ..memory import AddressSpace, MemoryRegion, PortSpace, RAMBlock
+from ..memory import AddressSpace, MemoryBackend, MemoryRegion, PortSpace, RAMBlock
 from ..plugin import PluginManager, default_manager
 from .memorymap import EngineMemory
 
@@ -53,6 +53,7 @@ class Assembly(ABC):
         devices: Sequence[str | tuple[str, Mapping[str, Any]]],
         serial: Sequence[str | Chardev],
         clock: str,
+        memory_backend: str | None,
         plugins: PluginManager | None,
     ) -> None:
         self.plugins = plugins if plugins is not None else default_manager()
@@ -61,6 +62,7 @@ class Assembly(ABC):
         self.properties = parse_properties(f"board {board}", self._record.properties, properties or {})
         self.memory_size = self._memory_size(memory)
         self.cpu_name = self._cpu_name(cpu)
+        self._memory_backend = MemoryBackend.parse(memory_backend) if memory_backend is not None else None
 
         self.clock = Clock(clock)
         self.ports = PortSpace("io")
@@ -128,6 +130,8 @@ class Assembly(ABC):
         build = self.plugins.resolve(self._record)
         with blaming(f"board {self.board}", "factory"):
             build(self, **{p.attribute: self.properties[p.name] for p in self._record.properties})
+        if self._memory_backend is not None:
+            raise ConfigError(f"board {self.board} has no RAM block of {self.memory_size} bytes for a memory backend")
         for name, options in self._given_devices:
             self._create_named(name, options)
         for index, spec in enumerate(self._given_serial):
@@ -162,6 +166,10 @@ class Assembly(ABC):
         """A RAM block that the machine owns and migrates; the board maps it into :attr:`system_memory`."""
         if idstr in self.ram:
             raise ConfigError(f"board {self.board}: RAM block {idstr} exists twice")
+        backend = self._memory_backend
+        if backend is not None and size == self.memory_size and not options:
+            # The user's choice is for the RAM that the user asked for, not for firmware or screens.
+            options, self._memory_backend = backend.options(), None
         block = RAMBlock(idstr, size, **options)
         self.ram[idstr] = block
         return block

@@ -41,6 +41,8 @@ class Machine(Life):
         loaders: ``(file, address)`` pairs of raw files copied into RAM at each reset.
         uuid: of the machine, as text.
         clock: ``"host"``, or ``"step"`` for a clock that moves only by ``clock_step``.
+        memory_backend: where RAM is: ``"memfd"``, ``"file:PATH,share=on"`` or ``"file:PATH,share=off"``; by default memory
+            of the machine's own.
         incoming: wait for a migration instead of starting: where to receive it, a URI or a channel list, or True to
             be told later (``machine.migration.incoming()``). The guest runs on if it ran when it left.
         plugins: the plugin manager to use; the process's own by default.
@@ -67,6 +69,7 @@ class Machine(Life):
         loaders: Sequence[tuple[str | os.PathLike[str], int]] = (),
         uuid: str | None = None,
         clock: str = "host",
+        memory_backend: str | None = None,
         incoming: bool | str | Sequence[Any] = False,
         plugins: PluginManager | None = None,
     ) -> None:
@@ -82,6 +85,7 @@ class Machine(Life):
             devices=devices,
             serial=serial,
             clock=clock,
+            memory_backend=memory_backend,
             plugins=plugins,
         )
         self.name: str = self.board
@@ -260,6 +264,14 @@ class Machine(Life):
         """A load failed that was to end the program then; any thread."""
         self.fault = error
         self.request_shutdown("host-error", guest=False)
+
+    def ram_addresses(self) -> Mapping[str, int]:
+        """Where each RAM block is in the region that it is part of, as far as it is part of one."""
+        return {
+            region.block.idstr: region.address
+            for region in self.system_memory.walk()
+            if region.block is not None and region.offset == 0
+        }
 
     def ram_changed(self) -> None:
         if self._engine_memory is not None:

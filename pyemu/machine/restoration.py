@@ -24,6 +24,7 @@ def restore(
     host_files: bool = False,
     run: bool = False,
     lazy: bool = False,
+    memory_backend: str | None = None,
     plugins: PluginManager | None = None,
 ) -> Machine:
     """A new machine in the state that *path* holds.
@@ -45,6 +46,7 @@ def restore(
         lazy: map RAM over the file instead of reading it: the machine is there in milliseconds, whatever its size, and
             pages are read when they are used, and by threads behind. For files with mapped-ram. The file must stay
             as it is (replacing it by a rename is fine) until :meth:`Machine.settle` or the machine's end.
+        memory_backend: where RAM is, as for :class:`Machine`; no file says that itself.
         plugins: the plugin manager to use.
 
     Raises:
@@ -58,7 +60,13 @@ def restore(
     with _naming(name):
         description = read_description(path)
         machine = from_description(
-            description, cpu=cpu, serial=serial, drives=drives, host_files=host_files, plugins=plugins
+            description,
+            cpu=cpu,
+            serial=serial,
+            drives=drives,
+            host_files=host_files,
+            memory_backend=memory_backend,
+            plugins=plugins,
         )
         try:
             machine.migration.set_capabilities(dict.fromkeys(read_header(path).capabilities, True))
@@ -90,6 +98,7 @@ def from_description(
     serial: Sequence[str | Chardev] = (),
     drives: Sequence[str | BlockBackend] | None = None,
     host_files: bool = False,
+    memory_backend: str | None = None,
     plugins: PluginManager | None = None,
 ) -> Machine:
     """A machine that waits for the migration whose description this is; the rest is as for :func:`restore`.
@@ -120,6 +129,7 @@ def from_description(
         bios=saved.images["bios"],
         uuid=saved.uuid,
         serial=serial,
+        memory_backend=memory_backend,
         incoming=True,
         plugins=host,
     )

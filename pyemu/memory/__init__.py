@@ -7,6 +7,7 @@ from ._keeper import PageKeeper
 from ._portio import PortioList, PortRegion
 from ._ports import PortSpace
 from ._ram import RAMBlock
+from .backend import MemoryBackend
 from .dirty import DirtySource, select_dirty_source
 from .portio import PortioEntry
 from .region import FlatRange, MemoryRegion
@@ -18,6 +19,7 @@ __all__ = [
     "DirtySource",
     "FlatRange",
     "IoHandler",
+    "MemoryBackend",
     "MemoryListener",
     "MemoryRegion",
     "PageKeeper",

@@ -48,7 +48,7 @@ class DirtySource(Protocol):
 class AutomaticSource:
     """The kernel's write tracking, or the comparison where a block's memory does not lend itself to the former.
 
-    Memory over files does not, see docs/explanation/memory.md. Which one it is turns out in :meth:`start`.
+    Which one it is turns out in :meth:`start`; see the table in docs/explanation/memory.md.
     """
 
     def __init__(self, reason: str) -> None:

@@ -66,6 +66,12 @@ class MemoryRegion:
         """A region without content of its own."""
         return cls(name, size, "container")
 
+    def walk(self) -> Iterator[MemoryRegion]:
+        """This region and all below it; not what aliases show."""
+        yield self
+        for region in self.subregions:
+            yield from region.walk()
+
     @classmethod
     def ram(cls, name: str, block: RAMBlock, offset: int = 0, size: int | None = None) -> MemoryRegion:
         """*size* bytes of *block* from *offset* (by default all that follows)."""

@@ -109,6 +109,9 @@ class PageSink(ABC):
     def block_header(self, block: Memory) -> None:
         """Writes to the main stream what follows the block's entry in the list; called before any page."""
 
+    def ignored_block(self, block: Memory) -> None:
+        """As :meth:`block_header`, for a block of which no page will come, because it is shared with the destination."""
+
     def list_end(self) -> None:
         """The block list is complete; records may be written before its end mark."""
 
@@ -152,6 +155,9 @@ class PageSource(ABC):
 
     def block_header(self, block: BlockLike) -> None:
         """Reads what follows the block's entry in the list."""
+
+    def ignored_block(self, block: BlockLike) -> None:
+        """As :meth:`block_header`, for a block of which no page may come and whose memory must be left alone."""
 
     def list_end(self) -> None:
         """The block list is complete and good: from here on memory may be changed."""

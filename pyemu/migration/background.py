@@ -20,9 +20,10 @@ from .framing import StreamWriter
 from .host import MigrationHost
 from .lazy import settle
 from .outgoing import UNLIMITED_BELOW, WINDOW, OutgoingRequest
-from .pages import Memory, MemoryView, Runs, page_count, take_runs
+from .pages import Memory, MemoryView, Runs, new_bits, page_count, take_runs
 from .ram import RamWriter
 from .sections import EncodedSection, encode_sections, write_sections
+from .shared import SharedRAM, shared_ram
 from .statistics import Progress, Statistics
 
 #: Pages that are read and then given free to the guest in one go.
@@ -50,6 +51,7 @@ class BackgroundSnapshot:
         self._stream = StreamWriter(request.channel)
         self._sink: PageSink | None = None
         self._ram: RamWriter
+        self._shared = SharedRAM()
         self._keeper = PageKeeper()
         self._views: dict[str, tuple[Memory, Memory]] = {}
         self._sections: list[EncodedSection] = []
@@ -92,11 +94,14 @@ class BackgroundSnapshot:
         blocks = list(host.ram_blocks())
         # Memory over a private file cannot be protected.
         settle(host, self._control.check)
+        self._shared = shared_ram(host, self._control.capabilities, blocks)
+        blocks = [block for block in blocks if block.idstr not in self._shared.blocks]
         self._keeper.start(blocks)
         for block in blocks:
             self._views[block.idstr] = (block, MemoryView(block, self._keeper.copies(block)))
         bitmaps = [(block, self._keeper.pending(block).words) for block in blocks]
-        self._ram = RamWriter(self._stream, self._sink, bitmaps, taken=self._taken)
+        bitmaps += [(block, new_bits(page_count(block))) for block in self._shared.blocks.values()]
+        self._ram = RamWriter(self._stream, self._sink, bitmaps, shared=self._shared, taken=self._taken)
         self.statistics.total = self.statistics.remaining = self._ram.total
         request.configuration.write(self._stream)
         self._ram.start()
@@ -185,7 +190,7 @@ class BackgroundSnapshot:
         assert self._sink is not None
         control, request, statistics = self._control, self._request, self.statistics
         write_sections(self._stream, self._sections)
-        migration = {"capabilities": list(request.configuration.capabilities), **self._sink.describe()}
+        migration = {"capabilities": list(request.configuration.capabilities), **self._sink.describe(), **self._shared.describe()}
         write_description(self._stream, request.configuration, self._sections, self._description, migration)
         self._stream.flush()
         self._account(force=True)

@@ -49,6 +49,7 @@ CORE_CAPABILITIES = (
     "return-path",
     "switchover-ack",
     "validate-uuid",
+    "x-ignore-shared",
 )
 
 _NOT_WITH_BACKGROUND_SNAPSHOT = (
@@ -106,7 +107,7 @@ class Backends:
 
     def in_configuration(self) -> list[str]:
         """Capabilities that the configuration section names when they are on."""
-        names = {n for b in self.all.values() for n in b.in_configuration}
+        names = {"x-ignore-shared", *(n for b in self.all.values() for n in b.in_configuration)}
         return [n for n in QEMU_CAPABILITIES if n in names] + sorted(names.difference(QEMU_CAPABILITIES))
 
     def active(self, enabled: frozenset[str]) -> list[MigrationBackend]:

@@ -160,9 +160,6 @@ def check_configuration(
             raise load_fault(f"Received unknown capability {name}")
         if name in named and name not in enabled:
             raise load_fault(f"Capability {name} is off, but received capability is on")
-        # QEMU names x-ignore-shared here, too, and its blocks then read differently.
-        if name == "x-ignore-shared" and name not in named:
-            raise load_fault(f"Capability {name} is off, but received capability is on")
     for name in named:
         if name in enabled and name not in found.capabilities:
             raise load_fault(f"Capability {name} is on, but received capability is off")

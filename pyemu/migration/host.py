@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -50,6 +50,9 @@ class MigrationHost(Protocol):
         """Guest time. Migration itself writes it as section ``timer``, and the run state as ``globalstate``."""
 
     def ram_blocks(self) -> Sequence[RAMBlock]: ...
+
+    def ram_addresses(self) -> Mapping[str, int]:
+        """Machine thread only: where blocks are, by name, in the region that each is part of. Others are at 0."""
 
     def sections(self) -> Sequence[DeviceSection]:
         """The sections of the CPU and the devices, in wire order, which is the order of registration."""

@@ -22,6 +22,7 @@ from .parameters import LAZY
 from .ram import RamReader
 from .returnpath import Replies
 from .sections import SectionHeader, SectionTable, read_footer, read_header
+from .shared import SharedRAM, shared_ram
 from .statistics import LoadStatistics
 
 
@@ -58,6 +59,7 @@ class Incoming:
         self._open: dict[int, str] = {}
         self._return_path = False
         self._replies: Replies | None = None
+        self._shared = SharedRAM()
         #: What holds RAM after a lazy restore.
         self.lazy: LazyRestore | None = None
 
@@ -97,7 +99,10 @@ class Incoming:
         self._request.channel.close()
 
     def _clear_ram(self) -> None:
-        for block in self._blocks.values():
+        for name, block in self._blocks.items():
+            if name in self._shared.blocks:
+                # The source has it, too, and goes on.
+                continue
             pages.clear(block, pages.as_runs([(0, pages.page_count(block))]))
         self._host.call(self._host.ram_changed)
 
@@ -135,12 +140,13 @@ class Incoming:
         for backend in request.backends:
             self._source = backend.source(context, self._source)
         assert self._source is not None
-        self._ram = RamReader(self._stream, self._source, self._blocks)
+        self._shared = shared_ram(host, request.capabilities, list(self._blocks.values()))
+        self._ram = RamReader(self._stream, self._source, self._blocks, shared=self._shared)
         self._table = host.call(lambda: SectionTable(host))
         while self._section():
             pass
         self._source.finish()
-        read_tail(self._stream)
+        self._shared.check(read_tail(self._stream))
         request.channel.finish()
         host.call(host.ram_changed)
         request.statistics.end()

@@ -21,11 +21,11 @@ from .description import write_description
 from .framing import StreamWriter
 from .host import MigrationHost
 from .interrupt import Cancelled
-from .lazy import settle
 from .pages import MemoryView
 from .ram import RamWriter
 from .returnpath import ReturnPath
 from .sections import encode_sections, write_sections
+from .shared import SharedRAM, shared_ram
 from .statistics import PROGRESS_INTERVAL, Progress, ProgressCallback, Statistics
 
 #: Name of the dirty bitmap of each block that belongs to migration.
@@ -82,6 +82,7 @@ class Outgoing:
         self._sink: PageSink | None = None
         self._source: DirtySource | None = None
         self._ram: RamWriter
+        self._shared = SharedRAM()
         self._blocks: list[RAMBlock] = []
         self._stopped_from: str | None = None
         self._guest_ns = 0
@@ -155,15 +156,15 @@ class Outgoing:
             self._sink = backend.sink(context, self._sink)
         assert self._sink is not None
         blocks = list(self._host.ram_blocks())
+        self._shared = shared_ram(self._host, self._control.capabilities, blocks)
         bitmaps = []
         for block in blocks:
             bitmaps.append(block.dirty_client(DIRTY_CLIENT))
             self._blocks.append(block)
-        self._ram = RamWriter(self._stream, self._sink, [(b, d.words) for b, d in zip(blocks, bitmaps, strict=True)])
+        dirty = [(b, d.words) for b, d in zip(blocks, bitmaps, strict=True)]
+        self._ram = RamWriter(self._stream, self._sink, dirty, shared=self._shared)
         self.statistics.total = self.statistics.remaining = self._ram.total
         self.statistics.expected_downtime_ms = self._control.parameter("downtime-limit")
-        if self._host.run_state == "running":
-            settle(self._host, self._control.check)
         self._host.call(self._begin_tracking)
         self._synced()
         request.configuration.write(self._stream)
@@ -202,14 +203,15 @@ class Outgoing:
 
     def _track(self) -> None:
         source = self._control.dirty_source()
+        sent = [block for block in self._blocks if block.idstr not in self._shared.blocks]
         try:
-            source.start(self._blocks)
+            source.start(sent)
         except MemoryMapError as error:
             raise MigrationError(f"cannot find out what the guest writes: {error}") from error
         self._source = source
         # A source that compares RAM with a copy must have the copy sent: what it shows is what it reported.
-        pointers = {block.idstr: block.pointer for block in self._blocks}
-        views = {block.idstr: MemoryView(block, source.data(block)) for block in self._blocks}
+        pointers = {block.idstr: block.pointer for block in sent}
+        views = {block.idstr: MemoryView(block, source.data(block)) for block in sent}
         self._ram.read_from({name: view for name, view in views.items() if view.pointer != pointers[name]})
         # After the source has begun: a page sent from here on is known to be dirtied again.
         self._all_dirty()
@@ -352,7 +354,8 @@ class Outgoing:
         self._account()
         sections = host.call(lambda: encode_sections(host, self._stopped_from or host.run_state))
         write_sections(self._stream, sections)
-        migration = {"capabilities": list(self._request.configuration.capabilities), **self._sink.describe()}
+        named = list(self._request.configuration.capabilities)
+        migration = {"capabilities": named, **self._sink.describe(), **self._shared.describe()}
         if self._return_path is not None:
             self._return_path.complete = True
         write_description(self._stream, self._request.configuration, sections, host.description(), migration)

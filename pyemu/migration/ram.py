@@ -16,6 +16,7 @@ from .backend import PageSink, PageSource
 from .faults import load_fault
 from .framing import StreamReader, StreamWriter
 from .pages import Bits, BlockLike, Memory, Runs, count_bits, page_count, take_runs
+from .shared import SharedRAM
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class RamWriter:
         stream: the main stream.
         sink: where pages go.
         blocks: each block with its dirty bitmap, whose set bits are pages still to be sent.
+        shared: blocks that are listed, but of which no page is sent.
         taken: called with block and runs after these pages were given to the sink.
     """
 
@@ -43,10 +45,16 @@ class RamWriter:
         sink: PageSink,
         blocks: Sequence[tuple[Memory, Bits]],
         *,
+        shared: SharedRAM | None = None,
         taken: Callable[[Memory, Runs], None] | None = None,
     ) -> None:
+        self._shared = shared if shared is not None else SharedRAM()
         # Largest first, as QEMU lists them; any order loads.
-        self._blocks = sorted(blocks, key=lambda item: -item[0].used_length)
+        self._listed = sorted((block for block, _ in blocks), key=lambda block: -block.used_length)
+        self._blocks = sorted(
+            ((block, bits) for block, bits in blocks if block.idstr not in self._shared.blocks),
+            key=lambda item: -item[0].used_length,
+        )
         self._stream = stream
         self._sink = sink
         self._taken = taken
@@ -54,7 +62,7 @@ class RamWriter:
         self._at = 0
         self._page = 0
         self.rounds = 0
-        for block, _ in self._blocks:
+        for block in self._listed:
             if block.page_size != wire.PAGE_SIZE or block.used_length % wire.PAGE_SIZE:
                 raise MigrationError(
                     f"block {block.idstr}: {block.used_length} bytes in pages of {block.page_size}"
@@ -64,7 +72,7 @@ class RamWriter:
     @property
     def total(self) -> int:
         """Bytes of all blocks."""
-        return sum(block.used_length for block, _ in self._blocks)
+        return sum(block.used_length for block in self._listed)
 
     def read_from(self, views: Mapping[str, Memory]) -> None:
         """Where pages are read from now on, by block name, where that is not the block itself."""
@@ -79,10 +87,15 @@ class RamWriter:
         stream = self._stream
         stream.section(wire.SECTION_START, wire.RAM_SECTION_ID, wire.RAM_SECTION, 0, wire.RAM_VERSION)
         stream.u64(self.total | wire.RAM_MEM_SIZE)
-        for block, _ in self._blocks:
+        for block in self._listed:
             stream.counted(block.idstr)
             stream.u64(block.used_length)
-            self._sink.block_header(block)
+            if self._shared.active:
+                stream.u64(self._shared.addresses[block.idstr])
+            if block.idstr in self._shared.blocks:
+                self._sink.ignored_block(block)
+            else:
+                self._sink.block_header(block)
         self._sink.list_end()
         self._end_payload()
 
@@ -121,6 +134,7 @@ class RamWriter:
         """
         for looked_at in range(len(self._blocks) + 1):
             if not self._blocks:
+                self._sink.sync()
                 return False
             block, bits = self._blocks[self._at]
             runs, self._page = take_runs(bits, page_count(block), self._page, limit)
@@ -149,9 +163,21 @@ class RamReader:
         stream: the main stream.
         source: what understands pages.
         local: the machine's blocks by name, or None to open a file as data.
+        shared: blocks of which no page is taken.
+        addresses: the block list carries addresses, whether *shared* is known or not.
     """
 
-    def __init__(self, stream: StreamReader, source: PageSource, local: Mapping[str, Memory] | None) -> None:
+    def __init__(
+        self,
+        stream: StreamReader,
+        source: PageSource,
+        local: Mapping[str, Memory] | None,
+        *,
+        shared: SharedRAM | None = None,
+        addresses: bool = False,
+    ) -> None:
+        self._shared = shared if shared is not None else SharedRAM()
+        self._addresses = addresses or self._shared.active
         self._stream = stream
         self._source = source
         self._local = local
@@ -194,7 +220,12 @@ class RamReader:
             if len(blocks) >= wire.MAX_BLOCKS:
                 raise load_fault(f"RAM block list: over the limit of {wire.MAX_BLOCKS} blocks")
             blocks[name] = block = self._match(name, length)
-            self._source.block_header(block)
+            if self._addresses:
+                self._shared.check_address(name, self._stream.u64("the RAM block list"))
+            if name in self._shared.blocks:
+                self._source.ignored_block(block)
+            else:
+                self._source.block_header(block)
             left -= length
         self._source.list_end()
         if self._local is not None:

@@ -50,6 +50,9 @@ class SinkWrapper(PageSink):
     def block_header(self, block: Memory) -> None:
         self.below.block_header(block)
 
+    def ignored_block(self, block: Memory) -> None:
+        self.below.ignored_block(block)
+
     def list_end(self) -> None:
         self.below.list_end()
 
@@ -95,6 +98,9 @@ class SourceWrapper(PageSource):
 
     def block_header(self, block: BlockLike) -> None:
         self.below.block_header(block)
+
+    def ignored_block(self, block: BlockLike) -> None:
+        self.below.ignored_block(block)
 
     def list_end(self) -> None:
         self.below.list_end()

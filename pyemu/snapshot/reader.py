@@ -103,7 +103,9 @@ class Snapshot:
 
     def _walk(self) -> None:
         stream = self._stream
-        ram = RamReader(stream, self._source, None)
+        ram = RamReader(
+            stream, self._source, None, addresses="x-ignore-shared" in self.configuration.capabilities
+        )
         ram_ids: set[int] = set()
         sizes = self._section_sizes()
         while True:

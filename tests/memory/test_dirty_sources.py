@@ -27,9 +27,12 @@ def source(request):
     source.stop()
 
 
-@pytest.fixture(params=["anon", "memfd"])
-def block(request):
-    return RAMBlock("ram", 600 * PAGE, backing=request.param)
+@pytest.fixture(params=["anon", "memfd", "file-shared", "file-private"])
+def block(request, tmp_path):
+    if not request.param.startswith("file"):
+        return RAMBlock("ram", 600 * PAGE, backing=request.param)
+    (tmp_path / "ram").write_bytes(bytes(600 * PAGE))
+    return RAMBlock("ram", 600 * PAGE, backing=request.param, path=tmp_path / "ram")
 
 
 def pages(bitmap):

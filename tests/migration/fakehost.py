@@ -81,6 +81,9 @@ class FakeHost:
     def ram_blocks(self):
         return self.blocks
 
+    def ram_addresses(self):
+        return {b.idstr: n << 32 for n, b in enumerate(self.blocks)}
+
     def sections(self):
         return [DeviceSection("chip", i, c.vmstate, c) for i, c in enumerate(self.chips)]
 

@@ -182,8 +182,8 @@ def test_capabilities_that_are_refused(controller, changes, text):
 def test_listed_are_the_capabilities_that_work(controller):
     made = controller()
     assert list(made.capabilities) == [
-        "auto-converge", "events", "return-path", "pause-before-switchover", "multifd", "validate-uuid",
-        "background-snapshot", "switchover-ack", "mapped-ram",
+        "auto-converge", "events", "return-path", "pause-before-switchover", "multifd",
+        "x-ignore-shared", "validate-uuid", "background-snapshot", "switchover-ack", "mapped-ram",
     ]  # fmt: skip
     for name in made.capabilities:
         made.set_capabilities({name: True, **({"return-path": True} if name == "switchover-ack" else {})})

@@ -101,6 +101,10 @@ class MappedRamSink(PageSink):
         pages = page_io.page_count(block)
         self._blocks[block.idstr] = _Saved(layout, block.page_size, page_io.new_bits(pages), page_io.new_bits(pages))
 
+    def ignored_block(self, block: Memory) -> None:
+        # Its place is there, and its bitmap stays clear.
+        self.block_header(block)
+
     def place(self, block: Memory, runs: Runs) -> PageCount:
         """Writes pages; several threads may do so as long as no page is in two calls at once."""
         saved = self._blocks[block.idstr]
@@ -174,6 +178,17 @@ class MappedRamSource(PageSource):
         return self._channel.fileno() if self._direct_fd >= 0 else -1
 
     def block_header(self, block: BlockLike) -> None:
+        layout, words = self._header(block)
+        self._blocks[block.idstr] = (block, layout, words)
+
+    def ignored_block(self, block: BlockLike) -> None:
+        _, words = self._header(block)
+        if words.any():
+            raise MigrationError(
+                f"block {block.idstr}: the file has pages of it, but it is shared memory here (x-ignore-shared)"
+            )
+
+    def _header(self, block: BlockLike) -> tuple[BlockLayout, Bits]:
         layout = BlockLayout.read_header(self._stream, block, self._taken)
         raw = bytearray(layout.bitmap_size)
         position, view = layout.bitmap_offset, memoryview(raw)
@@ -184,7 +199,7 @@ class MappedRamSource(PageSource):
             view, position = view[done:], position + done
         words = np.frombuffer(raw, dtype="<u8").astype(np.uint64)
         _trim(words, page_io.page_count(block))
-        self._blocks[block.idstr] = (block, layout, words)
+        return layout, words
 
     def list_end(self) -> None:
         if self._lazy is not None:

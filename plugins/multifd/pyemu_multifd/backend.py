@@ -108,6 +108,9 @@ class MultifdSink(PageSink):
     def block_header(self, block: Memory) -> None:
         self._below.block_header(block)
 
+    def ignored_block(self, block: Memory) -> None:
+        self._below.ignored_block(block)
+
     def list_end(self) -> None:
         self._below.list_end()
 
@@ -151,6 +154,9 @@ class MultifdSource(PageSource):
 
     def block_header(self, block: BlockLike) -> None:
         self._below.block_header(block)
+
+    def ignored_block(self, block: BlockLike) -> None:
+        self._below.ignored_block(block)
 
     def list_end(self) -> None:
         self._below.list_end()

@@ -63,6 +63,9 @@ class PacketSource(PageSource):
         self._blocks[block.idstr] = memory
         self._below.block_header(block)
 
+    def ignored_block(self, block: BlockLike) -> None:
+        self._below.ignored_block(block)
+
     def list_end(self) -> None:
         self._page_size = packets.page_size_of(self._blocks)
         self._below.list_end()

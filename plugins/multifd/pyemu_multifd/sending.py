@@ -78,6 +78,9 @@ class PacketSink(PageSink):
         self._page_size = block.page_size
         self._below.block_header(block)
 
+    def ignored_block(self, block: Memory) -> None:
+        self._below.ignored_block(block)
+
     def list_end(self) -> None:
         self._below.list_end()
         self.sync()
