@@ -60,7 +60,7 @@ _HEADER = (
     (REG_LATENCY, 1, "latency timer"), (REG_HEADER, 1, "header type"),
     *((REG_BAR0 + 4 * n, 4, f"base register {n}") for n in range(6)),
     (REG_SUBSYSTEM_VENDOR, 2, "subsystem vendor id"), (REG_SUBSYSTEM, 2, "subsystem id"),
-    (REG_CAPABILITIES, 1, "capabilities pointer"), (REG_INTERRUPT_LINE, 1, "interrupt line"),
+    (REG_ROM, 4, "expansion ROM"), (REG_CAPABILITIES, 1, "capabilities pointer"), (REG_INTERRUPT_LINE, 1, "interrupt line"),
     (REG_INTERRUPT_PIN, 1, "interrupt pin"),
 )  # fmt: skip
 
@@ -314,12 +314,17 @@ class PCIDevice(Device):
 
     def config_write(self, register: int, size: int, value: int) -> None:
         """A configuration write that lies inside the 256 bytes. Override it to act on registers of your own."""
+        kept = 0
         for i in range(size):
             byte = value >> 8 * i & 0xFF
             at = register + i
             mask = self.wmask[at]
+            kept |= mask | self.w1c[at]
             self.config[at] = ((self.config[at] & ~mask) | (byte & mask)) & ~(byte & self.w1c[at])
         end = register + size
+        # Below lies the header, where sizing base registers that are not there is the way to find out.
+        if not kept and register >= FIRST_PRIVATE and value != int.from_bytes(self.config[register:end], "little"):
+            self.warn_once(f"config {register:x}", "write of 0x%02x to configuration register 0x%02x is ignored", value, register)
         places = ((REG_COMMAND, 2), (REG_BAR0, 24), (REG_ROM, 4))
         if any(register < first + length and end > first for first, length in places):
             self.update_mappings()

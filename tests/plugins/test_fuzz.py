@@ -12,6 +12,7 @@ import random
 import struct
 
 import pytest
+from plugins.test_boards_fuzz import load, port_map, sections
 
 from pyemu import Machine
 from pyemu.testing.board import SLOT, Board
@@ -48,10 +49,10 @@ def machine(name, properties, folder):
     for kind, size in (("ide", 1 << 20), ("floppy", 1474560), ("none", 1 << 18)):
         images[kind] = folder / kind
         images[kind].write_bytes(bytes(size))
-    drives = [f"file={images['ide']},if=ide", f"file={images['floppy']},if=floppy"]
+    drives = [f"file={images[kind]},if={kind},snapshot=on" for kind in ("ide", "floppy")]
     devices = []
     if name == "via-pc":
-        disk = ("usb-storage", {"drive": f"file={images['none']}"})
+        disk = ("usb-storage", {"drive": f"file={images['none']},snapshot=on"})
         devices = ["usb-kbd", disk, "usb-kbd", "smbus-eeprom,address=0x60"]
     return Machine(name, cpu="none", clock="step", memory=MEMORY, properties=properties, drives=drives, devices=devices)
 
@@ -214,6 +215,17 @@ def fuzz(name, folder, accesses):
 @pytest.mark.parametrize("name", ["vt82c686b", "pc87312-1"])
 def test_a_hostile_guest_for_a_moment(name, tmp_path):
     fuzz(name, tmp_path, 2_500)
+
+
+def test_after_a_hostile_guest_a_loaded_machine_is_the_same(tmp_path):
+    name, properties = BOARDS["vt82c686b"]
+    with Board(machine=machine(name, properties, tmp_path)) as board, Board(machine=machine(name, properties, tmp_path)) as twin:
+        board.call(lambda: Guest(board, SEED).run(1_500))
+        saved = sections(board)
+        load(twin, saved, board.machine.clock.now_ns)
+        again = sections(twin)
+        assert [key for key in saved if saved[key] != again[key]] == []
+        assert port_map(twin) == port_map(board)
 
 
 @pytest.mark.fuzz

@@ -448,3 +448,36 @@ def test_a_restored_machine_has_the_same_map_and_state(tmp_path, any_board):
 
 def ports(board):
     return [(r.start, r.length) for r in board.machine.call(board.machine.ports.regions)]
+
+
+def test_bytes_in_a_uarts_fifo_survive_a_move_and_its_interrupt_follows_the_routing(board):
+    board.set_cfg(0, 0x52, 0x34)
+    open_sio(board)
+    board.sio(0xE7, 0xFE)
+    board.sio(0xE2, 0x07)
+    board.init_pic()
+    for port, value in ((0x3FA, 0x07), (0x3FC, 0x1B), (0x3F9, 0x01)):
+        board.outb(port, value)
+    for value in b"flight":
+        board.outb(0x3F8, value)
+    board.outb(0x3FC, 0x0B)
+    assert board.requests() == {4}
+    board.sio(0xE7, 0xBA)
+    board.set_cfg(0, 0x52, 0x35)
+    assert board.requests() == {5}
+    assert bytes(board.inb(0x2E8) for _ in range(3)) == b"fli"
+    board.sio(0xE2, 0x03)
+    assert board.requests() == set()
+    board.sio(0xE2, 0x07)
+    assert board.requests() == {5}
+    assert bytes(board.inb(0x2E8) for _ in range(3)) == b"ght"
+    assert board.requests() == set()
+
+
+def test_writes_to_configuration_registers_that_keep_nothing_are_logged_once(board, caplog):
+    for _ in range(3):
+        board.set_cfg(4, 0xFC, 0x12345678, 4)
+        board.set_cfg(0, 0x90, 0x01)
+        board.set_cfg(0, 0x90, 0x00)
+    messages = [r.getMessage() for r in caplog.records if "configuration" in r.getMessage()]
+    assert messages == ["vt82c686b-isa: write of 0x01 to configuration register 0x90 is ignored"]
