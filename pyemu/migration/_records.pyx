@@ -31,8 +31,8 @@ cdef enum:
     PAGE = 0x008
     CONTINUE = 0x020
     FLAGS = 0xfff
-    # Largest record beside its page: word, length and name of the block, the byte of a zero page.
-    OVERHEAD = 8 + 1 + 255 + 1
+    # Largest record beside its page: word (8), length (1) and name (255) of the block, the byte of a zero page.
+    OVERHEAD = 265
 
 pyemu_zero_select(NULL)
 
@@ -97,14 +97,15 @@ def gather_records(uintptr_t base, Py_ssize_t pages, Py_ssize_t page_size, const
         raise ValueError(f"cannot go on at page {page} of row {row}")
     cdef const uint8_t *memory = <const uint8_t *>base
     cdef const uint8_t *data
+    # Counted beside the pointer: the checked build cannot subtract pointers.
     cdef uint8_t *at = &out[0]
-    cdef uint8_t *full = at + out.shape[0] - page_size - OVERHEAD
+    cdef Py_ssize_t filled = 0, full = out.shape[0] - page_size - OVERHEAD, length
     cdef Py_ssize_t name_length = name.shape[0]
     cdef int64_t normal = 0, zero = 0, number
     cdef uint64_t flags
     cdef bint empty
     with nogil:
-        while row < runs.shape[0] and at <= full:
+        while row < runs.shape[0] and filled <= full:
             if page >= runs[row, 1]:
                 row += 1
                 page = 0
@@ -114,22 +115,24 @@ def gather_records(uintptr_t base, Py_ssize_t pages, Py_ssize_t page_size, const
             empty = detect_zero and pyemu_zero(data, page_size)
             flags = ZERO if empty else PAGE
             _put(at, <uint64_t>(number * page_size) | flags | (0 if name_length else CONTINUE))
-            at += 8
+            length = 8
             if name_length:
-                at[0] = <uint8_t>name_length
-                memcpy(at + 1, &name[0], name_length)
-                at += 1 + name_length
+                at[length] = <uint8_t>name_length
+                memcpy(at + length + 1, &name[0], name_length)
+                length += 1 + name_length
                 name_length = 0
             if empty:
-                at[0] = 0
-                at += 1
+                at[length] = 0
+                length += 1
                 zero += 1
             else:
-                memcpy(at, data, page_size)
-                at += page_size
+                memcpy(at + length, data, page_size)
+                length += page_size
                 normal += 1
+            at += length
+            filled += length
             page += 1
-    return at - &out[0], normal, zero, row, page
+    return filled, normal, zero, row, page
 
 
 def scatter_records(uintptr_t base, Py_ssize_t pages, Py_ssize_t page_size, const uint8_t[::1] data,

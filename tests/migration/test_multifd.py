@@ -435,8 +435,10 @@ def test_a_compression_that_is_not_there_is_named_before_anything_is_opened(cont
 def test_numbers_of_different_machines_do_not_fit(pair, filled):
     (_, leaving), (_, arriving) = pair(filled(blocks=BLOCKS, uuid=IDENTITY))
     leaving.migrate(pair.uri)
-    assert (leaving.wait(20), arriving.wait(20)) == ("failed", "failed")
+    assert arriving.wait(20) == "failed"
     assert "received uuid '00010203-" in str(arriving.error)
+    # All of it may have been under way by then.
+    assert leaving.wait(20) in ("failed", "completed")
 
 
 def test_offsets_are_of_the_format():
