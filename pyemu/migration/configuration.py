@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import struct
 import uuid
 from collections.abc import Sequence
@@ -14,6 +15,8 @@ from . import wire
 from .capabilities import QEMU_CAPABILITIES
 from .faults import load_fault
 from .framing import StreamReader, StreamWriter, text_of
+
+_log = logging.getLogger("pyemu.migration")
 
 _PREFIX = b"configuration/"
 
@@ -163,5 +166,7 @@ def check_configuration(
     for name in named:
         if name in enabled and name not in found.capabilities:
             raise load_fault(f"Capability {name} is on, but received capability is off")
+    if found.uuid is not None and identity is None:
+        _log.warning("the stream is of machine %s, and this one has no UUID to compare", uuid.UUID(bytes=found.uuid))
     if found.uuid is not None and identity is not None and found.uuid != identity:
         raise load_fault(f"UUID received is {uuid.UUID(bytes=found.uuid)} and local is {uuid.UUID(bytes=identity)}")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -90,7 +91,8 @@ class Outgoing:
         self._stop_time = 0.0
         self._last_sync = self._started
         self._window_start = 0.0
-        self._window_bytes = self._window_taken = 0
+        self._window_bytes = 0
+        self._window_taken = 0.0
         self._bandwidth = 0.0
         self._next_progress = 0.0
         self._converge: AutoConverge | None = None
@@ -306,7 +308,8 @@ class Outgoing:
                 return 0
             if limit is None:
                 return 1 << 62
-            return LIMITED_STEP if self._taken() - self._window_taken < limit else 0
+            left = limit - (self._taken() - self._window_taken)
+            return min(math.ceil(left / wire.PAGE_SIZE), LIMITED_STEP)
 
         self._ram.part(go_on)
         self._account()
@@ -334,7 +337,9 @@ class Outgoing:
                 self.statistics.expected_downtime_ms = int(self.statistics.remaining / self._bandwidth * 1000)
             self._window_start = now
             self._window_bytes += sent
-            self._window_taken = self._taken()
+            # What was sent beyond the limit, a page or what a pass of many channels had in hand, is owed to the next window.
+            owed = 0.0 if limit is None else max(taken - limit * elapsed / WINDOW, 0.0)
+            self._window_taken = self._taken() - owed
 
     # -- switchover -------------------------------------------------------------------------------
 
