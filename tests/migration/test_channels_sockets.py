@@ -328,3 +328,13 @@ def test_who_connects_and_says_nothing_keeps_nobody_out(context, tmp_path, monke
     for channel in (*silent, main):
         channel.abort()
     into.close()
+
+
+def test_without_a_way_back_nobody_hears_of_a_destination_that_never_read(controller, peer):
+    """All of a small machine fits into the connection; that is the end of it for the source, as QEMU has it."""
+    server, uri = peer
+    made = controller()
+    made.migrate(uri)
+    taken, _ = server.accept()
+    with taken:
+        assert made.wait(20) == "completed"
