@@ -79,7 +79,8 @@ def split_address(address: str) -> tuple[str, int | None]:
     if not comma:
         path, text = address, ""
     if not path or "\0" in path:
-        raise MigrationError(f"file URI has no usable path: {address!r}")
+        text = f"Could not create '{path}': {os.strerror(errno.ENOENT)}"
+        raise MigrationError(f"file URI has no usable path: {address!r}", desc=text)
     if not comma:
         return path, None
     try:

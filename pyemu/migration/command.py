@@ -63,7 +63,10 @@ class Command:
                 words, bufsize=0, process_group=0, stdin=pipe if takes else null, stdout=null if takes else pipe
             )
         except OSError as error:
-            raise MigrationError(f"exec: cannot run '{self.name}': {error.strerror}") from error
+            raise MigrationError(
+                f"exec: cannot run '{self.name}': {error.strerror}",
+                desc=f"Failed to execute child process \u201c{words[0]}\u201d ({error.strerror})",
+            ) from error
         ours = self._process.stdin or self._process.stdout
         assert ours is not None
         widen(ours.fileno())

@@ -60,13 +60,14 @@ class Descriptors:
             fd = self._named.pop(name, None)
         if fd is not None:
             return fd
+        missing = f"File descriptor named '{name}' has not been found"
         if name.isdecimal() and name.isascii() and len(name) < 10:
             try:
                 fcntl.fcntl(int(name), fcntl.F_GETFD)
             except OSError as error:
-                raise MigrationError(f"Invalid file descriptor number: {name}: {error.strerror}") from None
+                raise MigrationError(f"file descriptor {name}: {error.strerror}", desc=missing) from None
             return int(name)
-        raise MigrationError(f"File descriptor named '{name}' has not been found")
+        raise MigrationError(missing)
 
     def close_named(self, name: str) -> None:
         """Closes the descriptor kept under *name*.

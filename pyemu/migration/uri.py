@@ -10,6 +10,10 @@ from typing import Any
 from ..errors import MigrationError, PluginError
 from .channel import ChannelType, PluginSource
 
+#: Where the members of an address object are in the arguments of a command.
+_PATH = "channels[0].addr."
+_JSON_NAMES = {str: "string", int: "integer", bool: "boolean", list: "array"}
+
 
 @dataclass(frozen=True, slots=True)
 class Destination:
@@ -27,25 +31,30 @@ def find_destination(where: str | Sequence[Any], plugins: PluginSource) -> Desti
     """
     if isinstance(where, str):
         scheme, colon, text = where.partition(":")
-        channel = _channel_of(plugins, "scheme", scheme if colon else "", where)
+        channel = _channel_of_scheme(plugins, scheme if colon else "", where)
         return Destination(channel, channel.parse(text))
-    address = _main_address(where)
-    transport = address.get("transport")
+    address = AddressMembers(_main_address(where))
+    kind, transport = "transport", address.text("transport")
     if transport == "socket":
-        transport = f"socket:{address.get('type')}"
-    channel = _channel_of(plugins, "transport", str(transport), str(transport))
-    told = ("transport", "type") if address["transport"] == "socket" else ("transport",)
-    return Destination(channel, channel.parse_object({n: v for n, v in address.items() if n not in told}))
-
-
-def _channel_of(plugins: PluginSource, kind: str, name: str, where: str) -> ChannelType:
-    records = {_name_of(r, kind): r for r in plugins.channels().values()}
+        kind, transport = "type", f"socket:{address.text('type')}"
+    records = {_name_of(r, "transport"): r for r in plugins.channels().values()}
     records.pop("", None)
-    record = records.get(name)
-    if record is None:
-        known = ", ".join(sorted(records)) or "none"
+    if transport not in records:
+        text = f"Parameter '{kind}' does not accept value '{transport.removeprefix('socket:')}'"
+        raise MigrationError(f"{text} (known: {', '.join(sorted(records)) or 'none'})", desc=text)
+    channel = _resolved(plugins, records[transport])
+    return Destination(channel, channel.parse_object(address.left))
+
+
+def _channel_of_scheme(plugins: PluginSource, scheme: str, where: str) -> ChannelType:
+    records = {_name_of(r, "scheme"): r for r in plugins.channels().values()}
+    if scheme not in records:
         text = f"unknown migration protocol: {where}"
-        raise MigrationError(f"{text} (known: {known})", desc=text)
+        raise MigrationError(f"{text} (known: {', '.join(sorted(records)) or 'none'})", desc=text)
+    return _resolved(plugins, records[scheme])
+
+
+def _resolved(plugins: PluginSource, record: Any) -> ChannelType:
     try:
         channel: ChannelType = plugins.resolve(record)()
     except PluginError as error:
@@ -59,21 +68,31 @@ def _name_of(record: Any, kind: str) -> str:
 
 def _main_address(channels: Sequence[Any]) -> Mapping[str, Any]:
     main: Mapping[str, Any] | None = None
-    for entry in channels:
+    for number, entry in enumerate(channels):
+        where = f"channels[{number}]"
         if not isinstance(entry, Mapping):
-            raise MigrationError(f"Invalid parameter type for 'channels', expected: object, got {entry!r}")
-        kind = entry.get("channel-type")
-        if kind != "main":
-            raise MigrationError(f"Parameter 'channel-type' does not accept value '{kind}' here, only 'main'")
+            raise _wrong_type(where, "object", entry)
+        for name in ("channel-type", "addr"):
+            if name not in entry:
+                raise MigrationError(f"Parameter '{where}.{name}' is missing")
+        if unknown := sorted(set(entry) - {"channel-type", "addr"}):
+            raise MigrationError(f"Parameter '{where}.{unknown[0]}' is unexpected")
+        if entry["channel-type"] != "main":
+            text = f"Parameter 'channel-type' does not accept value '{entry['channel-type']}'"
+            raise MigrationError(f"{text} (known: main)", desc=text)
+        if not isinstance(entry["addr"], Mapping):
+            raise _wrong_type(f"{where}.addr", "object", entry["addr"])
         if main is not None:
             raise MigrationError("Channel list has more than one main entry")
-        main = entry
+        main = entry["addr"]
     if main is None:
         raise MigrationError("Channel list has no main entry")
-    address = main.get("addr")
-    if not isinstance(address, Mapping):
-        raise MigrationError(f"Parameter 'addr' of the main channel must be an object, got {address!r}")
-    return address
+    return main
+
+
+def _wrong_type(where: str, expected: str, value: Any) -> MigrationError:
+    text = f"Invalid parameter type for '{where}', expected: {expected}"
+    return MigrationError(f"{text}, not {value!r}", desc=text)
 
 
 class AddressMembers:
@@ -84,38 +103,41 @@ class AddressMembers:
     """
 
     def __init__(self, address: Mapping[str, Any]) -> None:
-        self._left = dict(address)
+        #: What has not been taken yet.
+        self.left = dict(address)
 
     def text(self, name: str) -> str:
         value = self._take(name, str)
         if "\0" in value:
-            raise MigrationError(f"Parameter '{name}' {value!r} holds a zero byte")
+            raise MigrationError(f"Parameter '{_PATH}{name}' {value!r} holds a zero byte")
         return str(value)
 
     def number(self, name: str, default: int | None = None) -> int:
-        if default is not None and name not in self._left:
+        if default is not None and name not in self.left:
             return default
         return int(self._take(name, int))
 
     def flag(self, name: str) -> bool | None:
-        return bool(self._take(name, bool)) if name in self._left else None
+        return bool(self._take(name, bool)) if name in self.left else None
 
     def texts(self, name: str) -> list[str]:
         values = self._take(name, list)
-        if not all(isinstance(v, str) and "\0" not in v for v in values):
-            raise MigrationError(f"Parameter '{name}' must be a list of strings, got {values!r}")
+        for number, value in enumerate(values):
+            if type(value) is not str:
+                raise _wrong_type(f"{_PATH}{name}[{number}]", "string", value)
+            if "\0" in value:
+                raise MigrationError(f"Parameter '{_PATH}{name}[{number}]' {value!r} holds a zero byte")
         return list(values)
 
     def end(self) -> None:
         """All has been taken."""
-        if self._left:
-            raise MigrationError(f"Parameter '{min(self._left)}' is unexpected")
+        if self.left:
+            raise MigrationError(f"Parameter '{_PATH}{min(self.left)}' is unexpected")
 
     def _take(self, name: str, kind: type) -> Any:
-        if name not in self._left:
-            raise MigrationError(f"Parameter '{name}' is missing")
-        value = self._left.pop(name)
+        if name not in self.left:
+            raise MigrationError(f"Parameter '{_PATH}{name}' is missing")
+        value = self.left.pop(name)
         if type(value) is not kind:
-            known = {str: "string", int: "integer", bool: "boolean", list: "array"}[kind]
-            raise MigrationError(f"Invalid parameter type for '{name}', expected: {known}")
+            raise _wrong_type(_PATH + name, _JSON_NAMES[kind], value)
         return value

@@ -60,7 +60,7 @@ def test_commands_that_cannot_be_run(controller):
     assert refused(controller().migrate, "exec:  ") == "exec: '  ' is no command"
     assert refused(controller().migrate, list_of()) == "exec: 'args' must begin with a program"
     assert refused(controller().migrate, list_of("/no/such", "x y")) == (
-        "exec: cannot run '/no/such 'x y'': No such file or directory"
+        "Failed to execute child process “/no/such” (No such file or directory)"
     )
     made = controller(kind="mapped")
     assert refused(made.migrate, "exec:cat") == "Migration requires seekable transport (e.g. file)"

@@ -289,7 +289,7 @@ def test_migrations_that_cannot_begin(controller, tmp_path):
     made.set_parameters({"multifd-compression": "none", "tls-creds": "tls0"})
     assert refused(made, where) == "Cannot use TLS with mapped-ram"
     assert "direct-io" in refused(controller(**{"direct-io": True}), where)
-    assert refused(controller(), [{"channel-type": "main", "addr": {"transport": "rdma"}}]).endswith("rdma")
+    assert refused(controller(), [{"channel-type": "main", "addr": {"transport": "rdma"}}]).endswith("'rdma'")
     assert not (tmp_path / "x").exists()
 
 
