@@ -179,7 +179,7 @@ class RegisterTable:
 
     def _value(self, device: Any, register: Register) -> int:
         if register.source:
-            return int(_held(device, register.source))
+            return int(_held(device, register.source)) & (1 << 8 * register.size) - 1
         held = _held(device, self.attribute)
         data = held.data if isinstance(held, RegisterBlock) else held
         return int.from_bytes(bytes(data[register.offset : register.end]), "little")

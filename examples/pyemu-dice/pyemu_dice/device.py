@@ -5,10 +5,19 @@ from collections.abc import Sequence
 
 import pyemu
 from pyemu import vmstate
+from pyemu.device import Register, RegisterTable
 
 REG_ROLL, REG_SIDES, REG_COUNT, REG_ID = 0, 1, 2, 3
 ID = 0xD1
 SIDES_AT_RESET = 6
+REGISTERS = RegisterTable(
+    (
+        Register(REG_SIDES, "sides", SIDES_AT_RESET, source="sides", effect="0 is ignored"),
+        Register(REG_COUNT, "count of rolls", 0, 0, source="rolls", effect="its low byte"),
+    ),
+    name="dice",
+    size=4,
+)
 
 
 class Dice(pyemu.ISAFunction):
@@ -28,6 +37,7 @@ class Dice(pyemu.ISAFunction):
             vmstate.uint32("rolls"),
         ),
     )
+    register_tables = (REGISTERS,)
 
     def __init__(self, **properties: object) -> None:
         super().__init__(**properties)
@@ -60,7 +70,7 @@ class Dice(pyemu.ISAFunction):
         elif offset == REG_ID and value:
             self.generator, self.rolls = value, 0
         else:
-            self.warn_once(f"write{offset}", "write of %#x to register %d ignored", value, offset)
+            self.ignored_write(REGISTERS, offset, value)
 
     def roll(self) -> int:
         """1 to the number of sides, from a 32-bit xorshift generator."""
