@@ -209,12 +209,13 @@ class Machine(Life):
         compression: str = "none",
         max_bandwidth: int = 0,
         downtime_ms: int = 300,
+        auto_converge: bool = False,
         progress: Callable[[Any], None] | None = None,
     ) -> MoveReport:
         """Moves the machine to one that waits for it; the guest runs on here until its last pages go over.
 
-        Returns when all has been sent; the machine is then in run state ``postmigrate``. To let it happen in the
-        background, or to cancel it, see :attr:`migration`.
+        Returns when all has arrived, or, where the other side cannot answer, has been sent; the machine is then in run
+        state ``postmigrate``. To let it happen in the background, or to cancel it, see :attr:`migration`.
 
         Args:
             where: ``tcp:HOST:PORT``, ``unix:PATH``, ``fd:N``, ``exec:COMMAND``, ..., or a list of channels.
@@ -223,6 +224,7 @@ class Machine(Life):
             compression: of those pages, ``none``, ``zlib`` or ``zstd``; the other side needs the same.
             max_bandwidth: bytes a second until the guest is stopped, 0 for as many as go.
             downtime_ms: how long the guest may stand still in the end, as far as that can be estimated.
+            auto_converge: slow the guest down, step by step, if it writes memory faster than that can be sent.
             progress: called with a :class:`~pyemu.migration.Progress` now and then.
 
         Raises:
@@ -235,6 +237,7 @@ class Machine(Life):
             compression=compression,
             max_bandwidth=max_bandwidth,
             downtime_ms=downtime_ms,
+            auto_converge=auto_converge,
             progress=progress,
         )
 

@@ -46,6 +46,7 @@ def move(
     compression: str = "none",
     max_bandwidth: int = 0,
     downtime_ms: int = 300,
+    auto_converge: bool = False,
     progress: Callable[[Any], None] | None = None,
 ) -> MoveReport:
     """See :meth:`pyemu.Machine.migrate`."""
@@ -55,7 +56,8 @@ def move(
         parameters.update({"multifd-channels": multifd, "multifd-compression": compression})
     elif compression != "none":
         raise MigrationError(f"compression {compression!r} is for pages on connections of their own: give multifd=1 or more")
-    with controller.configured({"multifd": multifd > 0}, parameters):
+    capabilities = {"multifd": multifd > 0, "auto-converge": auto_converge, "return-path": controller.answers(where)}
+    with controller.configured(capabilities, parameters):
         controller.migrate(where if isinstance(where, str) else list(where), blocking=True, progress=progress)
         result = controller.query()
     ram = result["ram"]

@@ -31,6 +31,8 @@ GRACE = 1.0
 class ExecChannel(ChannelType):
     """``exec:COMMAND``, run by the shell; a channel list gives the words of a command that is run directly."""
 
+    one_way = True
+
     def parse(self, text: str) -> tuple[str, ...]:
         if not text.strip() or "\0" in text:
             raise MigrationError(f"exec: {text!r} is no command")

@@ -7,7 +7,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..errors import MigrationError, PyemuError
@@ -167,6 +167,15 @@ class MigrationController(MigrationSettings):
             return found.channel.open_output(found.address, context)
 
         self._begin_outgoing(found.channel, open_output, blocking, resume_after, progress)
+
+    def answers(self, where: str | Sequence[Any]) -> bool:
+        """Whether a destination there can surely answer, as a return path needs: it is reached over a socket.
+
+        Raises:
+            MigrationError: *where* is malformed.
+        """
+        channel = find_destination(where, self._plugins).channel
+        return channel.connects and not channel.one_way
 
     def migrate_file(
         self,

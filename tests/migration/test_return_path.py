@@ -239,11 +239,29 @@ def test_the_guest_runs_until_the_destination_agrees(controller, filled, tmp_pat
     assert source.run_state == "postmigrate"
 
 
-def test_where_nobody_can_answer_it_is_refused_at_once(controller, tmp_path):
+def test_a_pipe_has_no_way_back(controller, tmp_path):
+    source = FakeHost(run_state="running")
+    made = controller(source)
+    made.use_dirty_source(FakeSource())
+    made.set_capabilities({"return-path": True})
+    reader, writer = os.pipe()
+    try:
+        # What a descriptor is shows only when it is used.
+        made.migrate(f"fd:{writer}")
+        assert made.wait(10) == "failed"
+        assert os.read(reader, 100) == b""
+    finally:
+        os.close(reader)
+    assert made.query()["error-desc"] == "Return path requires a transport that goes both ways (e.g. tcp)"
+    assert source.run_state == "running"
+
+
+@pytest.mark.parametrize("uri", ["file:PATH/x", "exec:cat > PATH/x"])
+def test_where_nobody_can_answer_it_is_refused_at_once(controller, tmp_path, uri):
     source = FakeHost(run_state="running")
     made = controller(source)
     made.set_capabilities({"return-path": True})
     with pytest.raises(MigrationError) as caught:
-        made.migrate(f"file:{tmp_path}/x")
+        made.migrate(uri.replace("PATH", str(tmp_path)))
     assert caught.value.desc == "Return path requires a transport that goes both ways (e.g. tcp)"
     assert made.query() == {} and os.listdir(tmp_path) == []
