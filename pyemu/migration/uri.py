@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,7 @@ def find_destination(where: str | Sequence[Any], plugins: PluginSource) -> Desti
         MigrationError: no plugin provides the scheme or transport, or the address is malformed.
     """
     if isinstance(where, str):
+        _check_text("URI", where)
         scheme, colon, text = where.partition(":")
         channel = _channel_of_scheme(plugins, scheme if colon else "", where)
         return Destination(channel, channel.parse(text))
@@ -90,6 +92,17 @@ def _main_address(channels: Sequence[Any]) -> Mapping[str, Any]:
     return main
 
 
+def _check_text(what: str, text: str) -> None:
+    """The system takes neither zero bytes nor characters that have no bytes in its encoding."""
+    try:
+        if "\0" not in text:
+            os.fsencode(text)
+            return
+    except UnicodeEncodeError:
+        pass  # a lone surrogate
+    raise MigrationError(f"{what} {text!r} has characters that no name of the system has")
+
+
 def _wrong_type(where: str, expected: str, value: Any) -> MigrationError:
     text = f"Invalid parameter type for '{where}', expected: {expected}"
     return MigrationError(f"{text}, not {value!r}", desc=text)
@@ -108,8 +121,7 @@ class AddressMembers:
 
     def text(self, name: str) -> str:
         value = self._take(name, str)
-        if "\0" in value:
-            raise MigrationError(f"Parameter '{_PATH}{name}' {value!r} holds a zero byte")
+        _check_text(f"Parameter '{_PATH}{name}'", value)
         return str(value)
 
     def number(self, name: str, default: int | None = None) -> int:
@@ -125,8 +137,7 @@ class AddressMembers:
         for number, value in enumerate(values):
             if type(value) is not str:
                 raise _wrong_type(f"{_PATH}{name}[{number}]", "string", value)
-            if "\0" in value:
-                raise MigrationError(f"Parameter '{_PATH}{name}[{number}]' {value!r} holds a zero byte")
+            _check_text(f"Parameter '{_PATH}{name}[{number}]'", value)
         return list(values)
 
     def end(self) -> None:
