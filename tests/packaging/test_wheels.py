@@ -99,7 +99,8 @@ def test_the_source_distribution_has_all_sources(sdist, checkout):
     wanted = {str(p.relative_to(checkout)) for p in (checkout / "pyemu").rglob("*") if p.is_file()}
     wanted = {n for n in wanted if not re.search(r"\.(c|so|pyc)$", n)}
     assert wanted - packed == set()
-    assert [n for n in packed if n.endswith((".c", ".so", ".o"))] == []
+    # C below pyemu/ is what Cython wrote; that of the tests is theirs.
+    assert [n for n in packed if n.endswith((".so", ".o")) or re.match(r"pyemu/.*\.c$", n)] == []
 
 
 def test_the_wheel_has_what_users_and_compilers_need_and_no_more(core, checkout):
