@@ -110,7 +110,9 @@ def run(args: argparse.Namespace) -> int:
         machine = stack.enter_context(_machine(args))
         keep = bool(args.qmp or args.qtest)
         if not keep:  # what goes wrong is the program's last line then; it need not be logged as well
-            logging.getLogger("pyemu.machine").setLevel(logging.CRITICAL)
+            log = logging.getLogger("pyemu.machine")
+            stack.callback(log.setLevel, log.level)
+            log.setLevel(logging.CRITICAL)
         finished = _Finished(machine, keep)
         if args.post:
             post.watch(machine)
@@ -130,6 +132,8 @@ def run(args: argparse.Namespace) -> int:
         fault = machine.fault
         if isinstance(fault, MigrationError) and args.incoming != "defer":
             raise _named(args.incoming, fault) from fault
+        if fault is not None and keep:
+            return 1  # it was logged when it happened
         if fault is not None:
             raise fault
         return 0

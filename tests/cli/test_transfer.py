@@ -138,6 +138,17 @@ def test_what_cannot_be_loaded_is_named_once(tmp_path, capsys, machine):
         assert capsys.readouterr().err.count("foo:bar") == 1
 
 
+@pytest.mark.parametrize("options", [[], ["--qmp", "unix:PATH/q"]])
+def test_a_fault_is_told_once(tmp_path, monkeypatch, capsys, caplog, options):
+    def wait(self):
+        self._machine.notify(lambda: 1 // 0)
+        self._machine.call(lambda: None)
+
+    monkeypatch.setattr(run_command._Finished, "wait", wait)
+    assert main(["run", "-M", "none", *(o.replace("PATH", str(tmp_path)) for o in options)]) == 1
+    assert (capsys.readouterr().err + caplog.text).count("division") == 1
+
+
 def info(transferred, remaining, syncs=1, **more):
     ram = {"transferred": transferred, "remaining": remaining, "dirty-sync-count": syncs, "mbps": 80.0}
     return {"ram": ram, **more}
