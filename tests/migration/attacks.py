@@ -174,6 +174,30 @@ class Attack:
 
         self._try(load)
 
+    def lazy(self, rng, count):
+        """Files that RAM is mapped over: the same are refused, and RAM is the same, as when they are read."""
+        for data in spoilt_fields([data for _, data in STREAMS["mapped"].items], rng, count):
+            self.path.write_bytes(data)
+            outcomes = [self._loaded(way) for way in (False, True)]
+            assert outcomes[0] == outcomes[1]
+            if outcomes[0] is None:
+                self.refused += 1
+            else:
+                self.accepted += 1
+
+    def _loaded(self, lazy):
+        host = FakeHost(RAM, run_state="inmigrate")
+        made = MigrationController(host, self.plugins)
+        made.set_capabilities({"mapped-ram": True})
+        made.set_parameters({"lazy-restore": lazy})
+        try:
+            made.incoming(f"file:{self.path}", blocking=True)
+            return [block.array.tobytes() for block in host.blocks]
+        except MigrationError:
+            return None
+        finally:
+            made.close()
+
     def open(self):
         def look():
             with open_snapshot(self.path, plugins=self.plugins) as snapshot:
@@ -274,11 +298,11 @@ def attack(kind, path, seed, count, plugins=None):
     elif kind in ("zlib", "zstd"):
         made.compressed(kind, rng, count)
     else:
-        {"tail": made.tails, "machine": made.machines, "packets": made.packets}[kind](rng, count)
+        {"lazy": made.lazy, "tail": made.tails, "machine": made.machines, "packets": made.packets}[kind](rng, count)
     return made.refused, made.accepted
 
 
-KINDS = (*STREAMS, "tail", "machine", "packets", "zlib", "zstd")
+KINDS = (*STREAMS, "lazy", "tail", "machine", "packets", "zlib", "zstd")
 
 
 def main():
