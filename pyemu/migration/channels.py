@@ -23,7 +23,7 @@ from ..device.properties import parse_size
 from ..errors import MigrationError
 from .channel import Buffer, ChannelContext, ChannelType, InputChannel, OutputChannel
 from .descriptors import is_fdset
-from .disk import create_partial, locked, remove_dead, sync_directory, write_at
+from .disk import create_partial, in_use, locked, remove_dead, sync_directory, unlock, write_at
 from .faults import read_fault, write_fault
 from .uri import AddressMembers
 from .wire import MAGIC
@@ -113,6 +113,7 @@ class FileOutput(OutputChannel):
         self._start = offset or 0
         self._fd = -1
         self._temporary: str | None = None
+        self._locked = False
         self._directory = os.path.dirname(path) or "."
         self._position = self._start
         if opener is not None:
@@ -149,10 +150,8 @@ class FileOutput(OutputChannel):
             raise _cannot("create", self.path, error) from error
         if locked(self._fd) is False:
             self.abort()
-            raise MigrationError(
-                f"'{self.path}' cannot be written in place: somebody writes it, or a machine that was restored from"
-                " it lazily still uses it"
-            )
+            raise in_use(f"'{self.path}'")
+        self._locked = True
         try:
             if not stat.S_ISBLK(os.fstat(self._fd).st_mode):
                 os.ftruncate(self._fd, self._start)
@@ -225,6 +224,8 @@ class FileOutput(OutputChannel):
     def _close(self) -> None:
         fd, self._fd = self._fd, -1
         if fd >= 0:
+            if self._locked:
+                unlock(fd)
             # Data is synced by now or not wanted any more, so an error of close() tells nothing.
             with contextlib.suppress(OSError):
                 os.close(fd)

@@ -16,6 +16,7 @@ import re
 import secrets
 import stat
 
+from ..errors import MigrationError
 from .channel import Buffer
 
 #: What a temporary name ends with.
@@ -133,6 +134,19 @@ def locked(fd: int) -> bool | None:
     except OSError:
         return None
     return True
+
+
+def unlock(fd: int) -> None:
+    """Gives the lock back before *fd* is closed, for a descriptor of which others may have duplicates."""
+    with contextlib.suppress(OSError):
+        fcntl.flock(fd, fcntl.LOCK_UN)
+
+
+def in_use(name: str) -> MigrationError:
+    """The refusal of a file that somebody holds the lock of."""
+    return MigrationError(
+        f"{name} cannot be written in place: somebody writes it, or a machine that was restored from it lazily still uses it"
+    )
 
 
 def _is(fd: int, name: str) -> bool:

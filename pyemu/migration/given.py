@@ -19,7 +19,7 @@ from typing import Any
 from ..errors import MigrationError
 from .channel import Buffer, ChannelContext, ChannelType, InputChannel, OutputChannel
 from .connection import Connection, PipeConnection, SocketConnection, StreamInput, StreamOutput
-from .disk import write_at
+from .disk import in_use, locked, unlock, write_at
 from .faults import write_fault
 from .interrupt import Interrupt
 from .uri import AddressMembers
@@ -123,6 +123,8 @@ class GivenFileOutput(OutputChannel):
         self._fd = fd
         self._flags = fcntl.fcntl(fd, fcntl.F_GETFL)
         self._position = 0
+        if locked(fd) is False:
+            raise in_use(f"fd '{name}'")
         try:
             if self._flags & os.O_APPEND:
                 # Positioned writes would go to the end all the same, and the magic has to come last.
@@ -172,6 +174,8 @@ class GivenFileOutput(OutputChannel):
                 os.close(fd)
 
     def _restore(self) -> None:
+        """Leaves the open file, of which others may have descriptors, as it was."""
+        unlock(self._fd)
         if self._flags & os.O_APPEND:
             with contextlib.suppress(OSError):
                 fcntl.fcntl(self._fd, fcntl.F_SETFL, self._flags)

@@ -254,3 +254,25 @@ def test_of_a_longer_file_nothing_is_left_behind_the_stream(controller, tmp_path
     made.migrate("fd:given", blocking=True)
     assert read_description(path)["board"] == "new"
     made.close()
+
+
+def test_a_file_that_somebody_uses_is_not_written_in_place(context, tmp_path):
+    """A machine that was restored lazily has its RAM in the file: cutting it off would take the RAM away."""
+    path = tmp_path / "x"
+    path.write_bytes(b"QEVM")
+    with path.open("rb") as user:
+        fcntl.flock(user, fcntl.LOCK_SH)
+        context.descriptors.put("f", os.open(path, os.O_RDWR))
+        message = refused(FDChannel().open_output, "f", context)
+    assert message.startswith("fd 'f' cannot be written in place: somebody writes it, or a machine")
+    assert path.read_bytes() == b"QEVM"
+
+
+def test_the_lock_is_given_back_although_others_have_the_descriptor(context, tmp_path):
+    fd = os.open(tmp_path / "x", os.O_RDWR | os.O_CREAT)
+    kept = os.dup(fd)
+    context.descriptors.put("f", fd)
+    FDChannel().open_output("f", context).commit()
+    with open(tmp_path / "x", "rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(kept)
