@@ -47,6 +47,15 @@ class SinkWrapper(PageSink):
         if value:
             self.below.channel_bytes = value
 
+    @property
+    def in_flight(self) -> int:
+        return self.below.in_flight
+
+    @in_flight.setter
+    def in_flight(self, value: int) -> None:
+        if value:
+            self.below.in_flight = value
+
     def block_header(self, block: Memory) -> None:
         self.below.block_header(block)
 

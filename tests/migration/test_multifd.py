@@ -20,7 +20,7 @@ from pyemu_streaming.backend import StreamingBackend
 
 from pyemu.errors import MigrationError
 from pyemu.memory import RAMBlock
-from pyemu.migration import LoadContext, MigrationController, SaveContext, StreamReader, StreamWriter
+from pyemu.migration import LoadContext, MigrationController, SaveContext, SinkWrapper, StreamReader, StreamWriter
 from pyemu.migration.pages import as_runs
 
 PAGE = 4096
@@ -447,3 +447,16 @@ def test_offsets_are_of_the_format():
     data = packets.encode_pages(7, 4, RAMBlock("ram", 8 * PAGE), np.array([5, 1]), np.array([3]), 99)
     assert struct.unpack_from(">QQQQ", data, 320) == (5 * PAGE, PAGE, 3 * PAGE, 0)
     assert data == packet(7, flags=4, data=(5, 1), zero=(3,), size=99, body=b"")
+
+
+def test_a_wrapped_sink_says_what_is_in_flight(plugins):
+    _, sink = sink_of(plugins)
+    outer = SinkWrapper(sink)
+    block = small_block()
+    outer.block_header(block)
+    outer.list_end()
+    outer.submit(block, as_runs([(0, 8)]))
+    assert outer.in_flight == sink.in_flight == 8 * PAGE
+    outer.sync()
+    assert (outer.in_flight, outer.count.normal, outer.count.zero) == (0, 4, 4)
+    outer.close()
