@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Machines without a processor: assembly, description, life, faults, bad input."""
 
+import errno
+import os
+
 import numpy as np
 import pytest
 
@@ -201,6 +204,24 @@ def test_drives_among_the_properties_of_devices_are_files_of_the_host(machine):
     options = {"drive0": "file=/etc/hostname", "irq": 6}
     with pytest.raises(pyemu.MigrationError, match=r"this host: device isa-fdc,drive0=file=/etc/hostname; host"):
         from_description({**machine.description(), "devices": [["isa-fdc", options]]})
+
+
+def test_a_save_that_fails_names_file_and_reason_and_changes_nothing(machine, tmp_path, monkeypatch):
+    path = tmp_path / "vm"
+    machine.save(path)
+    old = path.read_bytes()
+    machine.cont()
+
+    def full(fd):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(pyemu.MigrationError) as caught:
+        machine.save(path, mapped_ram=True)
+    assert str(caught.value) == f"{path}: Unable to write to file: No space left on device"
+    assert caught.value.desc == "Unable to write to file: No space left on device"
+    assert machine.run_state == "running"
+    assert path.read_bytes() == old and os.listdir(tmp_path) == ["vm"]
 
 
 @pytest.mark.parametrize("mapped_ram", [False, True])
