@@ -404,8 +404,6 @@ class MigrationController(MigrationSettings):
             listener.close()
 
         self.lazy = task.lazy
-        if self.lazy is not None:
-            self.lazy.start()
 
         def settle() -> None:
             if saved == "running" and autostart:
@@ -415,3 +413,6 @@ class MigrationController(MigrationSettings):
 
         host.call(settle)
         self._board.set("completed")
+        if self.lazy is not None:
+            # Last, for it wants all processors.
+            self.lazy.start()

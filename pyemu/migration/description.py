@@ -27,7 +27,8 @@ MIGRATION_KEY = "migration"
 ABSENT_KEY = "absent-pages"
 ABSENT_ZERO = "zero"
 
-_STEP = 1 << 20
+#: How much of a file's end is looked at first; each further look is for twice as much.
+_STEP = 64 << 10
 
 
 def write_description(
@@ -95,10 +96,11 @@ def find_description(channel: InputChannel) -> dict[str, Any] | None:
         raise load_fault("this channel has no end to look for a description from")
     lowest = max(channel.position, end - wire.MAX_DESCRIPTION - 6)
     tail = b""
-    start = end
+    start, most = end, _STEP
     while start > lowest:
-        step = min(_STEP, start - lowest)
+        step = min(most, start - lowest)
         start -= step
+        most *= 2
         # One byte of overlap would do for the mark; the length behind it needs the rest of the head.
         piece = _read_at(channel, start, step)
         tail = piece + tail

@@ -39,6 +39,7 @@ class LazyRestore:
     Attributes:
         check_seconds: time that looking at the file's extents took; 0.0 where the file says what it is.
         extents: how many there were.
+        resident: all that the file holds has been read.
         stale_pages: pages that are absent but for which the file holds other bytes than zeros.
         error: why reading ahead ended early; None when it did not.
     """
@@ -51,6 +52,7 @@ class LazyRestore:
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
         self._left = 0
+        self.resident = False
         self.check_seconds = 0.0
         self.extents = 0
         self.stale_pages = 0
@@ -119,12 +121,16 @@ class LazyRestore:
                     # Closed in the meantime, or the file cannot be read: whoever asks is told.
                     self.error = error
                     self._stop.set()
+                    self._done.set()
+                    return
                 with self._lock:
                     self._left -= 1
                     if not self._left:
+                        self.resident = True
                         self._done.set()
 
         if not portions:
+            self.resident = True
             self._done.set()
             return
         count = min(THREADS, len(os.sched_getaffinity(0)), len(portions))
@@ -132,21 +138,15 @@ class LazyRestore:
         for thread in self._threads:
             thread.start()
 
-    @property
-    def resident(self) -> bool:
-        """All that the file holds has been read."""
-        return self._done.is_set() and self.error is None
-
     def wait(self, timeout: float | None = None) -> bool:
         """Waits until all has been read, or reading ended early; returns :attr:`resident`."""
-        end = None if timeout is None else time.monotonic() + timeout
-        for thread in self._threads:
-            thread.join(None if end is None else max(0.0, end - time.monotonic()))
+        self._done.wait(timeout)
         return self.resident
 
     def stop(self) -> None:
         """Ends reading ahead. The memory stays where it is. May be repeated."""
         self._stop.set()
+        self._done.set()
         threads, self._threads = self._threads, []
         for thread in threads:
             thread.join()

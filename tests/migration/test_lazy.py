@@ -135,7 +135,7 @@ def test_a_file_that_is_too_short_is_refused_before_it_is_mapped(controller, sav
 
 def test_what_cannot_be_read_ahead_is_reported(controller, saved):
     _, path = saved
-    host, made = load(controller, path)
+    _, made = load(controller, path)
     assert made.lazy.wait(20)
     from pyemu.migration import LazyRestore
 

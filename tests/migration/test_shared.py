@@ -71,7 +71,7 @@ def test_a_descriptor_without_a_name_is_mapped_by_both(ends, tmp_path):
     ],
 )
 def test_other_memory_is_refused_and_left_alone(ends, tmp_path, kind, there, here, message):
-    (source, leaving), (target, arriving) = ends(kind, {"backing": there}, {"backing": here})
+    (_, leaving), (target, arriving) = ends(kind, {"backing": there}, {"backing": here})
     target.blocks[0].array[:] = 7
     leaving.migrate(f"file:{tmp_path}/x", blocking=True)
     with pytest.raises(MigrationError, match=message):
