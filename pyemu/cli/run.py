@@ -122,9 +122,10 @@ def run(args: argparse.Namespace) -> int:
             stack.callback(QTestServer(machine, args.qtest).close)
         stack.enter_context(_signals(machine))
         machine.migration.set_from_texts(args.migration)
+        machine.migration.autostart = not args.stopped
         stack.enter_context(display.shown(machine, args.display, keyboard="stdio" not in args.serial))
         if args.incoming not in (None, "defer"):
-            _load(machine, args.incoming, start=not args.stopped, lazy=args.lazy)
+            _load(machine, args.incoming, lazy=args.lazy)
         elif args.incoming is None and not args.stopped:
             _check_runnable(machine, args)
             machine.cont()
@@ -190,7 +191,7 @@ def _check_runnable(machine: Machine, args: argparse.Namespace) -> None:
         )
 
 
-def _load(machine: Machine, uri: str, start: bool, lazy: bool) -> None:
+def _load(machine: Machine, uri: str, lazy: bool) -> None:
     """Begins to load; a file says itself which capabilities it was saved with. A failure ends the machine.
 
     Raises:
@@ -203,7 +204,7 @@ def _load(machine: Machine, uri: str, start: bool, lazy: bool) -> None:
             saved_with = read_header(uri.removeprefix("file:")).capabilities
             machine.migration.set_capabilities(dict.fromkeys(saved_with, True))
         machine.migration.set_parameters({"lazy-restore": lazy})
-        machine.migration.incoming(uri, autostart=start, exit_on_error=True)
+        machine.migration.incoming(uri, exit_on_error=True)
     except MigrationError as error:
         raise _named(uri, error) from error
     if machine.migration.listening:

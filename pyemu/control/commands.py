@@ -96,10 +96,17 @@ class Commands(MigrationCommands):
         return m.call(read)
 
     def stop(self) -> None:
+        """Pauses the guest; of a machine that waits for a migration: it will not start its guest by itself."""
+        if self._machine.run_state == "inmigrate":
+            self._machine.migration.autostart = False
         self._machine.stop()
 
     def cont(self) -> None:
-        self._machine.cont()
+        """Lets the guest run; of a machine that waits for a migration: as soon as it has come."""
+        if self._machine.run_state == "inmigrate":
+            self._machine.migration.autostart = True
+        else:
+            self._machine.cont()
 
     def system_reset(self) -> None:
         self._machine.reset()

@@ -63,14 +63,17 @@ class Life(Assembly):
     def _cont(self) -> None:
         if self._state == "inmigrate":
             raise ConfigError("the machine waits for an incoming migration")
+        if self._state == "finish-migrate":
+            # Its last pages are on their way; what it wrote from here on would not be among them.
+            raise ConfigError("Migration is not finalized yet")
         if self._state in ("internal-error", "shutdown"):
             raise ConfigError(f"the machine is in state {self._state}: reset it first")
         if not self.running:
             self.vm_start()
 
     def stop(self) -> None:
-        """Pauses the guest; returns when it stands still."""
-        self.call(lambda: self.vm_stop("paused"))
+        """Pauses the guest; returns when it stands still. One that does not run stays in the state that it is in."""
+        self.call(lambda: self.vm_stop("paused") if self.running else None)
 
     @property
     def cpu_throttle(self) -> int:
@@ -204,6 +207,8 @@ class Life(Assembly):
         self._reset_all()
         if self._state in ("internal-error", "shutdown"):
             self._state = "paused"
+        elif self._state == "postmigrate":
+            self._state = "prelaunch"
         self.fault = None
         self.emit("RESET", {"guest": guest, "reason": reason})
 

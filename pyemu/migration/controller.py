@@ -59,6 +59,8 @@ class MigrationController(MigrationSettings):
         self._interrupt = Interrupt()
         self._listener: Listener | None = None
         self._incoming_started = False
+        #: Whether a loaded guest that ran when it was saved runs on; may be changed until then.
+        self.autostart = True
         #: What ``getfd`` and ``add-fd`` brought, for ``fd:NAME`` and ``file:/dev/fdset/N``.
         self.descriptors = Descriptors()
         self._dirty_source: DirtySource | None = None
@@ -131,6 +133,10 @@ class MigrationController(MigrationSettings):
         """It waits for its source, or what came was no good; a machine that has arrived may leave in any way."""
         return self._incoming_started and self._host.run_state == "inmigrate"
 
+    @property
+    def _waits_for_source(self) -> bool:
+        return not self._outgoing and self.status == "setup"
+
     def _refuse_while_active(self) -> None:
         if self._board.under_way:
             raise MigrationError("There's a migration process in progress")
@@ -197,13 +203,13 @@ class MigrationController(MigrationSettings):
         progress: ProgressCallback | None,
     ) -> None:
         with self._lock:
-            self._refuse_while_active()
             backends = self._select(channel_type)
+            if "return-path" in self._enabled and channel_type.one_way:
+                raise MigrationError(ONE_WAY)
             state = self._host.run_state
             if state == "inmigrate":
                 raise MigrationError("Guest is waiting for an incoming migration")
-            if "return-path" in self._enabled and channel_type.one_way:
-                raise MigrationError(ONE_WAY)
+            self._refuse_while_active()
             if state == "postmigrate":
                 raise MigrationError("Can't migrate the vm that was paused due to previous migration")
             self._outgoing = True
@@ -334,7 +340,7 @@ class MigrationController(MigrationSettings):
         uri: str | list[Any],
         *,
         blocking: bool = False,
-        autostart: bool = True,
+        autostart: bool | None = None,
         exit_on_error: bool = False,
         progress: ProgressCallback | None = None,
     ) -> None:
@@ -343,7 +349,8 @@ class MigrationController(MigrationSettings):
         Args:
             uri: as for :meth:`migrate`.
             blocking: return at the end, in the meantime working in the calling thread.
-            autostart: let the guest run if it ran when it was saved; otherwise leave it paused.
+            autostart: let the guest run if it ran when it was saved; otherwise leave it paused. None for what
+                :attr:`autostart` says when everything is loaded.
             exit_on_error: a failed load ends the machine.
             progress: called now and then with a :class:`Progress`; what it raises ends the load.
 
@@ -352,8 +359,8 @@ class MigrationController(MigrationSettings):
         """
         found = find_destination(uri, self._plugins)
         with self._lock:
-            self._refuse_while_active()
             if self._host.run_state != "inmigrate":
+                self._refuse_while_active()
                 raise MigrationError("'-incoming' was not specified on the command line")
             if self._incoming_started:
                 raise MigrationError("The incoming migration has already been started")
@@ -378,7 +385,7 @@ class MigrationController(MigrationSettings):
             self._spawn("migration-incoming", load)
 
     def _load(
-        self, listener: Listener, backends: list[MigrationBackend], autostart: bool, exit_on_error: bool
+        self, listener: Listener, backends: list[MigrationBackend], autostart: bool | None, exit_on_error: bool
     ) -> None:
         host = self._host
         try:
@@ -406,7 +413,7 @@ class MigrationController(MigrationSettings):
         self.lazy = task.lazy
 
         def settle() -> None:
-            if saved == "running" and autostart:
+            if saved == "running" and (self.autostart if autostart is None else autostart):
                 host.vm_start()
             else:
                 host.set_run_state("paused" if saved == "running" else settled(saved))

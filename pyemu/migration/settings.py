@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..errors import MigrationError
-from .capabilities import QEMU_CAPABILITIES, Backends
+from .capabilities import CORE_CAPABILITIES, QEMU_CAPABILITIES, Backends
 from .channel import PluginSource
 from .parameters import Parameters
 
@@ -38,6 +38,11 @@ class MigrationSettings:
         return False
 
     @property
+    def _waits_for_source(self) -> bool:
+        """A destination to which nothing has come yet: what does not decide how it is come to may still change."""
+        return False
+
+    @property
     def capabilities(self) -> dict[str, bool]:
         """Every capability that can be switched on here, and whether it is."""
         return {name: name in self._enabled for name in self._backends.served()}
@@ -51,7 +56,9 @@ class MigrationSettings:
         with self._lock:
             if self._has_listened:
                 self._backends.check_late(self._enabled, changes)
-            self._refuse_while_active()
+            new = {name for name, on in changes.items() if on != (name in self._enabled)}
+            if not (self._waits_for_source and new <= set(CORE_CAPABILITIES)):
+                self._refuse_while_active()
             self._enabled = self._backends.check(self._enabled, changes)
 
     @property
