@@ -18,9 +18,10 @@ def write_pages(
     written: _Bits,
     detect_zero: bool,
     buffered: int = -1,
+    gap: int = 0,
 ) -> tuple[int, int, int]: ...
 def read_pages(
-    fd: int, base: int, pages: int, page_size: int, offset: int, runs: _Runs, buffered: int = -1
+    fd: int, base: int, pages: int, page_size: int, offset: int, runs: _Runs, buffered: int = -1, gap: int = 0
 ) -> int: ...
 def zero_flags(base: int, pages: int, page_size: int, runs: _Runs) -> npt.NDArray[np.uint8]: ...
 def clear_pages(

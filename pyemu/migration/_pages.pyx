@@ -17,7 +17,13 @@ from posix.types cimport off_t
 
 cdef extern from "<unistd.h>" nogil:
     ssize_t pwrite(int fd, const void *data, size_t length, off_t offset)
-    ssize_t pread(int fd, void *data, size_t length, off_t offset)
+
+cdef extern from "<sys/uio.h>" nogil:
+    struct iovec:
+        void *iov_base
+        size_t iov_len
+    ssize_t pwritev(int fd, const iovec *parts, int count, off_t offset)
+    ssize_t preadv(int fd, const iovec *parts, int count, off_t offset)
 
 cdef extern from *:
     """
@@ -45,9 +51,22 @@ cdef extern from *:
     """
     uint64_t pyemu_bit_range(int64_t low, int64_t n) nogil
 
-# Longest piece of one system call. It bounds how far a failed write has to be looked back for.
+cdef extern from *:
+    """
+    /* What stands for the pages of a gap that is bridged: zeros to write, and a place for what is read and not wanted. */
+    #define PYEMU_GAP 0x8000
+    static const unsigned char pyemu_zeros[PYEMU_GAP] __attribute__((aligned(4096)));
+    static unsigned char pyemu_unwanted[PYEMU_GAP] __attribute__((aligned(4096)));
+    """
+    const int64_t PYEMU_GAP
+    const uint8_t *pyemu_zeros
+    uint8_t *pyemu_unwanted
+
 cdef enum:
+    # Longest piece of one system call. It bounds how far a failed write has to be looked back for.
     PIECE = 0x400000
+    # Parts of one, data and gaps in turn; the kernel takes 1024.
+    PARTS = 1024
 
 pyemu_zero_select(NULL)
 
@@ -126,9 +145,50 @@ cdef int _write_all(int fd, int buffered, const uint8_t *data, int64_t length, i
     return 0
 
 
+# Writes or reads parts that lie one behind the other in a file, and uses them up. Returns 0 or an errno, -1 at the
+# file's end; moved is where it ended. The caller has checked the memory.
+cdef int _move_all(bint reading, int fd, int buffered, iovec *parts, int count, int64_t offset, int64_t *moved,
+                   int64_t *calls) noexcept nogil:
+    cdef ssize_t done
+    cdef int at = 0
+    moved[0] = offset
+    while at < count:
+        if not parts[at].iov_len:
+            at += 1
+            continue
+        if reading:
+            done = preadv(fd, parts + at, count - at, moved[0])
+        else:
+            done = pwritev(fd, parts + at, count - at, moved[0])
+        calls[0] += 1
+        if done < 0:
+            if errno == EINTR:
+                continue
+            if errno == EINVAL and buffered >= 0:
+                fd, buffered = buffered, -1
+                continue
+            return errno
+        if done == 0:
+            return -1 if reading else EIO
+        moved[0] += done
+        while at < count and <size_t>done >= parts[at].iov_len:
+            done -= <ssize_t>parts[at].iov_len
+            at += 1
+        if done:
+            parts[at].iov_base = <uint8_t *>parts[at].iov_base + done
+            parts[at].iov_len -= done
+    return 0
+
+
+# Pages of a gap that may be bridged: what is asked for, as far as there are zeros for it. Only arithmetic.
+cdef int64_t _bridge(int64_t gap, int64_t page_size) noexcept nogil:
+    cdef int64_t most = PYEMU_GAP // page_size
+    return gap if gap < most else most
+
+
 def write_pages(int fd, uintptr_t base, Py_ssize_t pages, Py_ssize_t page_size, int64_t offset,
                 const int64_t[:, ::1] runs, uint64_t[::1] present, uint64_t[::1] written, bint detect_zero,
-                int buffered=-1):
+                int buffered=-1, int64_t gap=0):
     """Writes runs of pages to their fixed places in a file. May run in several threads at once.
 
     Args:
@@ -142,6 +202,8 @@ def write_pages(int fd, uintptr_t base, Py_ssize_t pages, Py_ssize_t page_size, 
         detect_zero: leave zero pages out of the file.
         buffered: where *fd* bypasses the page cache, another descriptor of the file for runs that are not aligned as
             that wants it; -1 for none.
+        gap: up to so many zero pages between data pages are written as well, as zeros, to make one long write of two
+            short ones; at most 32 KiB of them. They are zero pages all the same, absent by their bit.
 
     Returns:
         (data pages, zero pages, system calls)
@@ -156,9 +218,14 @@ def write_pages(int fd, uintptr_t base, Py_ssize_t pages, Py_ssize_t page_size, 
     cdef uint64_t *present_words = &present[0] if present.shape[0] else NULL
     cdef uint64_t *written_words = &written[0] if written.shape[0] else NULL
     cdef int64_t longest = PIECE // page_size if PIECE > page_size else 1
-    cdef int64_t page, end, start, normal = 0, zero = 0, calls = 0
+    cdef int64_t page, end, start, behind, normal = 0, zero = 0, calls = 0, moved = 0
     cdef Py_ssize_t i
-    cdef int code = 0
+    cdef int code = 0, count, n
+    cdef iovec parts[PARTS]
+    # Where each part begins, as a page; of gaps -1.
+    cdef int64_t firsts[PARTS]
+    cdef int64_t counts[PARTS]
+    gap = _bridge(gap, page_size) if detect_zero else 0
     with nogil:
         for i in range(runs.shape[0]):
             page = runs[i, 0]
@@ -177,15 +244,52 @@ def write_pages(int fd, uintptr_t base, Py_ssize_t pages, Py_ssize_t page_size, 
                         page += 1
                 else:
                     page = end if end - page < longest else page + longest
-                if page > start:
-                    # Marked before the write: after a short write the file holds some of these bytes.
-                    _mark(written_words, start, page - start, True)
+                if page == start:
+                    continue
+                # Marked before the write: after a short write the file holds some of these bytes.
+                _mark(written_words, start, page - start, True)
+                firsts[0], counts[0], count = start, page - start, 1
+                while gap and page < end and page - start < longest and count + 2 <= PARTS:
+                    behind = page
+                    while behind < end and behind - page < gap and pyemu_zero(memory + behind * page_size, page_size):
+                        behind += 1
+                    if behind == page or behind >= end or behind - start >= longest:
+                        break
+                    if pyemu_zero(memory + behind * page_size, page_size):
+                        break
+                    firsts[count], counts[count] = -1, behind - page
+                    firsts[count + 1] = behind
+                    _mark(present_words, page, behind - page, False)
+                    zero += behind - page
+                    # The page behind the gap has been looked at; the guest may have changed it since.
+                    page = behind + 1
+                    while (page < end and page - start < longest
+                           and not pyemu_zero(memory + page * page_size, page_size)):
+                        page += 1
+                    counts[count + 1] = page - behind
+                    _mark(written_words, behind, page - behind, True)
+                    count += 2
+                if count == 1:
                     code = _write_all(fd, buffered, memory + start * page_size, (page - start) * page_size,
                                       offset + start * page_size, &calls)
-                    if code:
-                        break
-                    _mark(present_words, start, page - start, True)
-                    normal += page - start
+                else:
+                    for n in range(count):
+                        parts[n].iov_base = <void *>(pyemu_zeros if firsts[n] < 0 else memory + firsts[n] * page_size)
+                        parts[n].iov_len = counts[n] * page_size
+                    code = _move_all(False, fd, -1, parts, count, offset + start * page_size, &moved, &calls)
+                    if code == EINVAL:
+                        # Not aligned as this disk wants it. Without the gaps some parts may be, and these need no help.
+                        code = 0
+                        for n in range(count):
+                            if firsts[n] >= 0 and not code:
+                                code = _write_all(fd, buffered, memory + firsts[n] * page_size, counts[n] * page_size,
+                                                  offset + firsts[n] * page_size, &calls)
+                if code:
+                    break
+                for n in range(count):
+                    if firsts[n] >= 0:
+                        _mark(present_words, firsts[n], counts[n], True)
+                        normal += counts[n]
             if code:
                 break
     if code:
@@ -194,8 +298,11 @@ def write_pages(int fd, uintptr_t base, Py_ssize_t pages, Py_ssize_t page_size, 
 
 
 def read_pages(int fd, uintptr_t base, Py_ssize_t pages, Py_ssize_t page_size, int64_t offset,
-               const int64_t[:, ::1] runs, int buffered=-1):
+               const int64_t[:, ::1] runs, int buffered=-1, int64_t gap=0):
     """Reads runs of pages from their fixed places in a file into memory. Threads and *buffered* as in :func:`write_pages`.
+
+    Up to *gap* pages between two runs, at most 32 KiB of them, are read as well, and dropped, to make one long read of
+    two short ones.
 
     Returns:
         the number of pages read
@@ -206,37 +313,49 @@ def read_pages(int fd, uintptr_t base, Py_ssize_t pages, Py_ssize_t page_size, i
     """
     _check_runs(runs, pages)
     cdef uint8_t *memory = <uint8_t *>base
-    cdef int64_t position = 0, length, total = 0, at = 0
-    cdef ssize_t done = 1
-    cdef Py_ssize_t i
-    cdef int code = 0, source
+    cdef int64_t position = 0, total = 0, page, left, taken, room, length, calls = 0
+    cdef int64_t longest = PIECE // page_size if PIECE > page_size else 1
+    cdef Py_ssize_t i = 0
+    cdef int code = 0, count
+    cdef iovec parts[PARTS]
+    gap = _bridge(gap, page_size)
     with nogil:
-        for i in range(runs.shape[0]):
-            source = fd
-            at = runs[i, 0] * page_size
-            length = runs[i, 1] * page_size
-            total += runs[i, 1]
-            while length > 0:
-                position = offset + at
-                done = pread(source, memory + at, length if length < PIECE else PIECE, position)
-                if done < 0:
-                    if errno == EINTR:
-                        continue
-                    if errno == EINVAL and source != buffered and buffered >= 0:
-                        source = buffered
-                        continue
-                    code = errno
+        page = runs[0, 0] if runs.shape[0] else 0
+        left = runs[0, 1] if runs.shape[0] else 0
+        while i < runs.shape[0]:
+            # One system call: as much of this run as fits, and of those behind it while the gaps are short.
+            count, length, position = 0, 0, offset + page * page_size
+            while True:
+                room = longest - length
+                taken = left if left < room else room
+                parts[count].iov_base = memory + page * page_size
+                parts[count].iov_len = taken * page_size
+                count += 1
+                length += taken
+                total += taken
+                page += taken
+                left -= taken
+                if left:
                     break
-                if done == 0:
+                i += 1
+                if i >= runs.shape[0]:
                     break
-                at += done
-                length -= done
-            if done <= 0:
+                room = runs[i, 0] - page
+                page, left = runs[i, 0], runs[i, 1]
+                if room < 0 or room > gap or not gap or count + 2 > PARTS or length + room >= longest:
+                    break
+                if room:
+                    parts[count].iov_base = pyemu_unwanted
+                    parts[count].iov_len = room * page_size
+                    count += 1
+                    length += room
+            code = _move_all(True, fd, buffered, parts, count, position, &position, &calls)
+            if code:
                 break
-    if code:
+    if code > 0:
         raise OSError(code, os.strerror(code))
-    if done == 0:
-        raise EOFError(f"page at {at // page_size * page_size:#x} ends before its {page_size} bytes, "
+    if code < 0:
+        raise EOFError(f"page at {(position - offset) // page_size * page_size:#x} ends before its {page_size} bytes, "
                        f"file position {position:#x}")
     return total
 

@@ -294,6 +294,14 @@ ssize_t write(int fd, const void *data, size_t length)
     return leave(r, what, real(fd, data, length));
 }
 
+static int refused_pieces(int fd, const struct iovec *vector, int pieces, long long offset)
+{
+    for (int i = 0; i < pieces; i++)
+        if (refused(fd, vector[i].iov_base, vector[i].iov_len, i ? 0 : offset))
+            return 1;
+    return 0;
+}
+
 /* Vectored writes fall short at the end of their first piece. */
 #define VECTORED(name, call, parameters, arguments, short_arguments, where) \
     ssize_t name parameters \
@@ -306,8 +314,8 @@ ssize_t write(int fd, const void *data, size_t length)
             length += vector[i].iov_len; \
         struct record *r; \
         int what = enter(&r, call, names[fd], "", where, length, direct_fds[fd]); \
-        if (what > 0) \
-            return fail(r, what); \
+        if (what > 0 || refused_pieces(fd, vector, pieces, where)) \
+            return fail(r, what > 0 ? what : EINVAL); \
         if (what == SHORT || what == KILL_HALFWAY) \
             return leave(r, what, real short_arguments); \
         return leave(r, what, real arguments); \

@@ -129,6 +129,60 @@ def test_place_and_fetch_follow_the_model(tmp_path_factory, kinds, detect, data)
         os.close(fd)
 
 
+@given(st.lists(st.sampled_from([0, 0, 1, 1, 2]), max_size=120), st.integers(0, 10))
+def test_bridged_gaps_follow_the_model(tmp_path_factory, kinds, gap):
+    """As above; a gap of zero pages that is no longer than may be bridged is written as zeros, others are holes."""
+    block, count = RAMBlock("ram", max(len(kinds), 1) * PAGE), len(kinds)
+    for i, kind in enumerate(kinds):
+        block.array[i * PAGE + (i * 97) % PAGE] = kind and i % 255 + 1
+    present, written = bits_of([True] * count), pages.new_bits(count)
+    runs = pages.as_runs(model_runs([k != 2 for k in kinds]))
+    longest = min(gap, 8)
+    path = tmp_path_factory.getbasetemp() / "bridged"
+    path.write_bytes(b"x" * count * PAGE)
+    with open(path, "r+b") as file:
+        done = _pages.write_pages(file.fileno(), block.pointer, count, PAGE, 0, runs, present, written, True, -1, gap)
+    data = path.read_bytes()
+    # Within each run of dirty pages: zero pages between data pages.
+    bridged = [False] * count
+    for start, length in model_runs([k != 2 for k in kinds]):
+        for first, zeros in model_runs([k == 0 for k in kinds[start : start + length]]):
+            if first > 0 and first + zeros < length and zeros <= longest:
+                bridged[start + first : start + first + zeros] = [True] * zeros
+    for i, kind in enumerate(kinds):
+        page = data[i * PAGE : (i + 1) * PAGE]
+        wanted = block.array[i * PAGE : (i + 1) * PAGE].tobytes() if kind == 1 else bytes(PAGE)
+        assert page == (wanted if kind == 1 or bridged[i] else b"x" * PAGE), (i, kind)
+    assert done[:2] == (kinds.count(1), kinds.count(0))
+    assert flags_of(present, count) == [k != 0 for k in kinds]
+    assert flags_of(written, count) == [k == 1 for k in kinds]
+
+    other = RAMBlock("ram", max(len(kinds), 1) * PAGE)
+    other.array[:] = 0x5A
+    wanted_runs = pages.as_runs(model_runs([k == 1 for k in kinds]))
+    with open(path, "rb") as file:
+        assert _pages.read_pages(file.fileno(), other.pointer, count, PAGE, 0, wanted_runs, -1, gap) == kinds.count(1)
+    for i, kind in enumerate(kinds):
+        page = slice(i * PAGE, (i + 1) * PAGE)
+        assert (other.array[page] == (block.array[page] if kind == 1 else 0x5A)).all(), (i, kind)
+
+
+def test_bridging_makes_few_calls_of_many(tmp_path):
+    block = RAMBlock("ram", 16 << 20)
+    block.array.reshape(-1, PAGE)[np.arange(4096) % 4 != 3] = 1
+    bits = pages.new_bits(4096)
+    calls = {}
+    for gap in (0, 1):
+        with open(tmp_path / "f", "wb") as out:
+            done = _pages.write_pages(
+                out.fileno(), block.pointer, 4096, PAGE, 0, pages.as_runs([(0, 4096)]), bits, bits.copy(), True, -1, gap
+            )
+        assert done[:2] == (3072, 1024)
+        calls[gap] = done[2]
+        assert (tmp_path / "f").read_bytes() == block.array.tobytes()[: -PAGE]
+    assert calls == {0: 1024, 1: 4}
+
+
 def test_long_runs_go_out_in_few_calls(tmp_path):
     block = RAMBlock("ram", 16 << 20)
     block.array[:] = 1
