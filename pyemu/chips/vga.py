@@ -104,7 +104,7 @@ class PCIVGA(VGA, PCIDevice):
     device_id = 0x1111
     class_code = 0x030000
     command_wmask = COMMAND_IO | COMMAND_MEMORY
-    properties = (Property("romfile", "str", None, "video BIOS, shown through the expansion ROM register"),)
+    properties = (Property("romfile", "file", None, "video BIOS, shown through the expansion ROM register"),)
     vmstate = pci_state("pci-vga", *_FIELDS)
     volatile: ClassVar[frozenset[str]] = frozenset({"changes", "romfile", "_lists", "_region", "_shown", "_rom"})
     romfile: str | None

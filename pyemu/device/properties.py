@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from ..errors import ConfigError
 
-Kind = Literal["int", "bool", "str", "size", "choice", "chardev", "drive", "host"]
+Kind = Literal["int", "bool", "str", "size", "choice", "chardev", "drive", "file", "host"]
 _SIZE = re.compile(r"(0[xX][0-9a-fA-F]+|\d+)([kKmMgGtT]?)[bB]?\Z")
 _SUFFIX = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 _BOOL = {"on": True, "yes": True, "true": True, "off": False, "no": False, "false": False}
@@ -38,8 +38,9 @@ class Property:
         name: as the user writes it.
         kind: ``int`` (decimal or 0x), ``bool`` (on/off), ``str``, ``size`` (bytes), ``choice``,
             ``chardev`` (a character backend) or ``drive`` (a block backend); these two take an object or
-            the spec of one, e.g. ``file:/tmp/log`` or ``file=disk.img,snapshot=on``; ``host`` (text that names
-            something of the host, such as a file to write: it is never part of a saved machine).
+            the spec of one, e.g. ``file:/tmp/log`` or ``file=disk.img,snapshot=on``; ``file`` (path of a file that
+            is read, such as an option ROM: restoring a saved machine that names one needs a trusted writer); ``host``
+            (text that names something of the host, such as a file to write: it is never part of a saved machine).
         default: used when the user gives nothing.
         help: one line.
         minimum, maximum: inclusive limits of an ``int`` or ``size``.

@@ -206,9 +206,9 @@ def _refuse_files(plugins: PluginManager, saved: _Description, drives: Sequence[
 
 
 def _named_by(kind: str, plugins: PluginManager, name: str, options: Mapping[str, Any]) -> list[str]:
-    """Drives among the properties of a board or a device."""
+    """Drives and files among the properties of a board or a device."""
     declared = _properties(plugins, kind, name)
-    own = {spelling for p in declared if p.kind == "drive" for spelling in (p.name, p.attribute)}
+    own = {spelling for p in declared if p.kind in ("drive", "file") for spelling in (p.name, p.attribute)}
     return [f"{kind} {name},{key}={value}" for key, value in options.items() if key in own and value is not None]
 
 

@@ -206,6 +206,14 @@ def test_drives_among_the_properties_of_devices_are_files_of_the_host(machine):
         from_description({**machine.description(), "devices": [["isa-fdc", options]]})
 
 
+def test_files_among_the_properties_of_boards_are_files_of_the_host(machine):
+    with pyemu.Machine("isa-pc", memory="1M", cpu="none") as pc:
+        description = pc.description()
+    description["properties"]["vgabios"] = "/etc/hostname"
+    with pytest.raises(pyemu.MigrationError, match="this host: board isa-pc,vgabios=/etc/hostname; host_files=True"):
+        from_description(description)
+
+
 def test_a_save_that_fails_names_file_and_reason_and_changes_nothing(machine, tmp_path, monkeypatch):
     path = tmp_path / "vm"
     machine.save(path)

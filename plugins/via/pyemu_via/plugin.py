@@ -40,7 +40,7 @@ def pyemu_boards() -> Iterator[Board]:
                 choices=("lanes", "qemu"),
             ),
             Property("vga", "bool", False, "a VGA card"),
-            Property("vgabios", "str", None, "its video BIOS; by default that of an installed SeaBIOS"),
+            Property("vgabios", "file", None, "its video BIOS; by default that of an installed SeaBIOS"),
             Property("wav", "host", None, "WAV file that gets what the guest plays"),
             Property("midi", "host", None, "chardev of the MIDI port, e.g. file:PATH"),
             Property("nvram", "host", None, "file that keeps the CMOS memory from run to run"),
