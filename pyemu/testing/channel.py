@@ -120,7 +120,8 @@ class ChannelConformance:
             out.write(MAGIC)
             out.write(b"x" * 100)
             if not self.rests:
-                ends.input()
+                # Both sides have found each other; before that there is nothing that could end at the other one.
+                assert _read(ends.input(), 4) == MAGIC
             out.abort()
             out.abort()
             if self.rests:
