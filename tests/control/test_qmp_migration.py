@@ -96,7 +96,7 @@ def test_a_connection_that_nobody_takes_fails_behind_the_command(start):
 
 
 def test_a_waiting_machine(start, tmp_path):
-    machine, execute = start(incoming=True)
+    _machine, execute = start(incoming=True)
     assert execute("query-migrate") == {}
     assert execute("query-status") == {"status": "inmigrate", "running": False}
     assert execute("migrate-incoming", uri="tcp:127.0.0.1:0") == {}
