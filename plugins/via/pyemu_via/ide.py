@@ -29,6 +29,8 @@ REG_INTERFACE, REG_BAR0, REG_ENABLE = 0x09, 0x10, 0x40
 NATIVE = (0x01, 0x04)
 #: Bits of register 40 that switch a channel on.
 ENABLE = (0x02, 0x01)
+#: Bit 7 of these shows the interrupt of each channel.
+INTERRUPT_STATUS = (0x70, 0x78)
 LEGACY_BASES = (0x1F0, 0x170)
 #: The control register is the third of the four ports of its base register.
 CONTROL_OFFSET = 2
@@ -117,6 +119,13 @@ class ViaIDE(ViaFunction):
         for master in self.masters:
             master.reset()
         super().reset()
+
+    def config_read(self, register: int, size: int) -> int:
+        value = super().config_read(register, size)
+        for channel, at in zip(self.channels, INTERRUPT_STATUS, strict=False):
+            if register <= at < register + size and channel.irq_out.level:
+                value |= 0x80 << 8 * (at - register)
+        return value
 
     def _may_master(self) -> bool:
         return not self.hidden and bool(self.config[REG_COMMAND] & COMMAND_MASTER)
