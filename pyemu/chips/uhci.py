@@ -13,7 +13,7 @@ import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
-from ..device import Clock, IRQOut, Register, RegisterBlock, RegisterTable, Timer, VMState, block_field, touches, vmstate
+from ..device import Clock, Device, IRQOut, Register, RegisterBlock, RegisterTable, Timer, VMState, block_field, touches, vmstate
 from .usb import PID_IN, PID_OUT, PID_SETUP, Handshake, USBBus, USBDevice
 
 if TYPE_CHECKING:
@@ -86,8 +86,8 @@ class UHCIController:
         ),
     )
 
-    def __init__(self, irq: IRQOut, can_master: Callable[[], bool]) -> None:
-        self.registers = RegisterBlock(UHCI)
+    def __init__(self, irq: IRQOut, can_master: Callable[[], bool], owner: Device | None = None) -> None:
+        self.registers = RegisterBlock(UHCI, owner)
         self.irq = irq
         self.can_master = can_master
         self.frame_origin = 0

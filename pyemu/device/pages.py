@@ -45,7 +45,7 @@ _NOTE = """\
 
 Offsets count from where the device is; sizes are in bytes, several bytes are little-endian. *Writable* are the bits that keep
 what is written, *clear* those that writing 1 clears. `Device.register_values()` and QMP's `query-registers` show the
-same registers of a running machine.
+same registers of a running machine; `PYEMU_TRACE_REGISTERS=1` logs each access to those that Python code serves as a block.
 """
 
 

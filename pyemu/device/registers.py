@@ -14,6 +14,7 @@ follow from that one declaration:
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -27,8 +28,10 @@ if TYPE_CHECKING:
 Read = Callable[[int, int], int]
 Write = Callable[[int, int, int], None]
 
-#: At level DEBUG, every access to a declared register by name. Looked at when the ports are mapped.
+#: With a level of its own of DEBUG: every access to a register block by name. Looked at when the ports are mapped.
 _trace = logging.getLogger("pyemu.registers")
+if os.environ.get("PYEMU_TRACE_REGISTERS"):
+    _trace.setLevel(logging.DEBUG)
 
 ALL_BITS = -1
 
@@ -241,7 +244,8 @@ class RegisterBlock:
         from ..memory import PortioEntry
 
         read, write = read or self.get, write or self.write
-        if _trace.isEnabledFor(logging.DEBUG) and self.owner is not None:
+        # Not for a level that is inherited: --debug is not meant to drown in port accesses.
+        if _trace.level == logging.DEBUG and self.owner is not None:
             read, write = _traced(self.owner, self.declaration, read, write)
         return [
             PortioEntry(0, self.size - size + 1, size, read, write) for size in (1, 2, 4) if size <= self.size

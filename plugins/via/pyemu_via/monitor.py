@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from typing import ClassVar
 
-from pyemu import VMState
+from pyemu import Device, VMState
 from pyemu.device import Register, RegisterBlock, RegisterTable, block_field, touches
 
 MONITOR_SIZE = 128
@@ -70,9 +70,9 @@ class HardwareMonitor:
 
     vmstate: ClassVar[VMState] = VMState("via-monitor", fields=(block_field("registers", MONITOR),))
 
-    def __init__(self, temperatures: list[int], fans: list[int]) -> None:
+    def __init__(self, owner: Device, temperatures: list[int], fans: list[int]) -> None:
         self.temperatures, self.fans = temperatures, fans
-        self.registers = RegisterBlock(MONITOR)
+        self.registers = RegisterBlock(MONITOR, owner)
 
     def reset(self) -> None:
         self.registers.reset()

@@ -108,9 +108,9 @@ class ViaPower(ViaFunction):
         self.alarm: Timer | None = None
         self.smbus_irq = IRQOut(f"{self.type_name}.smbus")
         self.pm, self.apm = RegisterBlock(PM, self), RegisterBlock(APM, self)
-        self.smbus = SMBusHost()
+        self.smbus = SMBusHost(self)
         temperatures = [getattr(self, f"temperature{n}") for n in (1, 2, 3)]
-        self.monitor = HardwareMonitor(temperatures, [getattr(self, f"fan{n}") for n in (1, 2)])
+        self.monitor = HardwareMonitor(self, temperatures, [getattr(self, f"fan{n}") for n in (1, 2)])
         self.pm_ports = PortioList(self, self.pm.ports(self._pm_read, self._pm_write), f"{self.type_name} registers")
         smbus = self.smbus.registers.ports(self.smbus.read, self._smbus_write)
         self.smbus_ports = PortioList(self, smbus, f"{self.type_name} smbus")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pyemu import VMState, vmstate
+from pyemu import Device, VMState, vmstate
 from pyemu.chips.smbus import SMBus
 from pyemu.device import Register, RegisterBlock, RegisterTable, block_field, touches
 
@@ -55,8 +55,8 @@ class SMBusHost:
         ),
     )
 
-    def __init__(self) -> None:
-        self.registers = RegisterBlock(SMBUS)
+    def __init__(self, owner: Device) -> None:
+        self.registers = RegisterBlock(SMBUS, owner)
         self.bus: SMBus | None = None
         self.block = bytearray(BLOCK_SIZE)
         self.reset()

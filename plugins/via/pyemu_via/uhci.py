@@ -49,7 +49,7 @@ class ViaUSB(ViaFunction):
 
     def __init__(self, **properties: Any) -> None:
         super().__init__(**properties)
-        self.uhci = UHCIController(self.irq_out, lambda: bool(self.command & COMMAND_MASTER))
+        self.uhci = UHCIController(self.irq_out, lambda: bool(self.command & COMMAND_MASTER), self)
         self.register_bar(4, self.uhci.ports(), 32, "io")
 
     def realize(self) -> None:
