@@ -11,6 +11,7 @@ from typing import Any
 
 from ..device import BlockBackend, Chardev, Property, portable_options
 from ..errors import MigrationError
+from ..migration.statistics import ProgressCallback
 from ..plugin import PluginManager, default_manager
 from .machine import Machine
 
@@ -25,6 +26,7 @@ def restore(
     run: bool = False,
     lazy: bool = False,
     memory_backend: str | None = None,
+    progress: ProgressCallback | None = None,
     plugins: PluginManager | None = None,
 ) -> Machine:
     """A new machine in the state that *path* holds.
@@ -47,6 +49,8 @@ def restore(
             pages are read when they are used, and by threads behind. For files with mapped-ram. The file must stay
             as it is (replacing it by a rename is fine) until :meth:`Machine.settle` or the machine's end.
         memory_backend: where RAM is, as for :class:`Machine`; no file says that itself.
+        progress: called with a :class:`~pyemu.migration.Progress` now and then, by a thread of the load; what it raises
+            ends it.
         plugins: the plugin manager to use.
 
     Raises:
@@ -73,7 +77,8 @@ def restore(
             machine.migration.set_parameters({"lazy-restore": lazy})
             # The list form takes any path; in a URI a comma would begin an option.
             address = {"transport": "file", "filename": name, "offset": 0}
-            machine.migration.incoming([{"channel-type": "main", "addr": address}], blocking=True, autostart=run)
+            channels = [{"channel-type": "main", "addr": address}]
+            machine.migration.incoming(channels, blocking=True, autostart=run, progress=progress)
         except BaseException:
             machine.close()
             raise

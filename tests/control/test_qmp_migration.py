@@ -42,8 +42,8 @@ def start(tmp_path):
         thing.close()
 
 
-def switched(*names):
-    return {"capabilities": [{"capability": name, "state": True} for name in names]}
+def switched(*names, on=True):
+    return {"capabilities": [{"capability": name, "state": on} for name in names]}
 
 
 SEEKABLE = "Migration requires seekable transport (e.g. file)"
@@ -51,30 +51,36 @@ MULTIPLE = "Migration requires multi-channel URIs (e.g. tcp)"
 ONE_WAY = "Return path requires a transport that goes both ways (e.g. tcp)"
 
 
-@pytest.mark.parametrize(
-    ("capabilities", "parameters", "uri", "desc"),
-    [
-        (["mapped-ram"], {}, "tcp:127.0.0.1:1", SEEKABLE),
-        (["mapped-ram"], {}, "unix:/nowhere/s", SEEKABLE),
-        (["mapped-ram"], {}, "exec:cat", SEEKABLE),
-        (["mapped-ram"], {}, "fd:0", SEEKABLE),
-        (["multifd"], {}, "file:/nowhere/x", MULTIPLE),
-        (["multifd"], {}, "exec:cat", MULTIPLE),
-        (["multifd"], {}, "fd:0", MULTIPLE),
-        ([], {}, "rdma:x", "unknown migration protocol: rdma:x"),
-        ([], {}, "file:/nowhere/x,offset=zz", "file URI has bad offset zz: Invalid argument"),
-        ([], {}, "file:/nowhere/x,offset=-1", "file URI has bad offset -1: Numerical result out of range"),
-        (["mapped-ram"], {"multifd-compression": "zlib"}, "file:/nowhere/x", "Cannot use compression with mapped-ram"),
-        (["mapped-ram"], {"tls-creds": "t"}, "file:/nowhere/x", "Cannot use TLS with mapped-ram"),
-    ],
-)
+REFUSED = [
+    (["mapped-ram"], {}, "tcp:127.0.0.1:1", SEEKABLE),
+    (["mapped-ram"], {}, "unix:/nowhere/s", SEEKABLE),
+    (["mapped-ram"], {}, "exec:cat", SEEKABLE),
+    (["mapped-ram"], {}, "fd:0", SEEKABLE),
+    (["multifd"], {}, "file:/nowhere/x", MULTIPLE),
+    (["multifd"], {}, "exec:cat", MULTIPLE),
+    (["multifd"], {}, "fd:0", MULTIPLE),
+    ([], {}, "rdma:x", "unknown migration protocol: rdma:x"),
+    ([], {}, "file:/nowhere/x,offset=zz", "file URI has bad offset zz: Invalid argument"),
+    ([], {}, "file:/nowhere/x,offset=-1", "file URI has bad offset -1: Numerical result out of range"),
+    (["mapped-ram"], {"tls-creds": "t"}, "file:/nowhere/x", "Cannot use TLS with mapped-ram"),
+    (["mapped-ram"], {"multifd-compression": "zlib"}, "file:/nowhere/x", "Cannot use compression with mapped-ram"),
+]
+
+
 @pytest.mark.parametrize("way", ["migrate", "migrate-incoming"])
-def test_transports_and_combinations_that_are_refused(start, way, capabilities, parameters, uri, desc):
+def test_transports_and_combinations_that_are_refused(start, way):
     _, execute = start(incoming=way == "migrate-incoming")
-    execute("migrate-set-parameters", **parameters)
-    execute("migrate-set-capabilities", **switched(*capabilities))
-    assert execute(way, uri=uri) == desc
+    defaults = execute("query-migrate-parameters")
+    answers = []
+    for capabilities, parameters, uri, _ in REFUSED:
+        execute("migrate-set-parameters", **parameters)
+        execute("migrate-set-capabilities", **switched(*capabilities))
+        answers.append((capabilities, parameters, uri, execute(way, uri=uri)))
+        execute("migrate-set-capabilities", **switched(*capabilities, on=False))
+        execute("migrate-set-parameters", **{name: defaults[name] for name in parameters})
+    assert answers == REFUSED
     assert execute("query-migrate") == {}
+    assert execute("query-migrate-parameters") == defaults
 
 
 @pytest.mark.parametrize("uri", ["file:/nowhere/x", "exec:cat"])
@@ -96,7 +102,7 @@ def test_a_connection_that_nobody_takes_fails_behind_the_command(start):
 
 
 def test_a_waiting_machine(start, tmp_path):
-    _machine, execute = start(incoming=True)
+    _, execute = start(incoming=True)
     assert execute("query-migrate") == {}
     assert execute("query-status") == {"status": "inmigrate", "running": False}
     assert execute("migrate-incoming", uri="tcp:127.0.0.1:0") == {}

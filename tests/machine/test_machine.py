@@ -241,7 +241,9 @@ def test_save_and_restore_of_a_stopped_machine(machine, tmp_path, mapped_ram):
     report = machine.save(tmp_path / "vm", mapped_ram=mapped_ram)
     assert report.ram_bytes == 4 << 20
     assert report.data_pages == 257 and report.zero_pages == 1024 - 257
-    with pyemu.restore(tmp_path / "vm") as back:
+    seen = []
+    with pyemu.restore(tmp_path / "vm", progress=seen.append) as back:
+        assert seen[-1].done_bytes == seen[-1].total_bytes == 4 << 20
         assert back.board == "none"
         assert np.array_equal(back.ram["ram"].array, array)
 

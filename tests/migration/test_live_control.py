@@ -42,14 +42,14 @@ def clock(monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["stream", "mapped"])
-@pytest.mark.parametrize("rate", [20_000, 64 << 10, 10 * MIB])
+@pytest.mark.parametrize("rate", [64 << 10, 10 * MIB])
 def test_no_more_is_sent_than_the_bandwidth(controller, clock, tmp_path, kind, rate):
-    host = FakeHost((("ram", 2 * MIB),))
+    host = FakeHost((("ram", MIB),))
     host.blocks[0].array[:] = 1
     begin = clock.now
     made = controller(host, kind, **{"max-bandwidth": rate})
     made.migrate(f"file:{tmp_path}/x", blocking=True)
-    assert clock.now - begin == pytest.approx(2 * MIB / rate, rel=0.02, abs=0.11)
+    assert clock.now - begin == pytest.approx(MIB / rate, rel=0.02, abs=0.11)
 
 
 def test_a_new_bandwidth_holds_at_once(controller, clock, tmp_path):
@@ -121,10 +121,10 @@ def test_a_new_downtime_or_bandwidth_ends_a_migration_that_did_not_converge(
 EVENTS = ["setup", 1, "active", 2, "STOP", "pre-switchover", "device", 3]
 
 
-@pytest.mark.parametrize("kind", ["stream", "mapped", "mapped-multifd"])
+@pytest.mark.parametrize("kind", ["stream", "mapped-multifd"])
 @pytest.mark.parametrize("moment", range(len(EVENTS)), ids=map(str, EVENTS))
 def test_cancelled_at_each_moment(controller, filled, tmp_path, kind, moment):
-    host = filled(blocks=(("ram", MIB),), run_state="running")
+    host = filled(blocks=(("ram", 1 << 16),), run_state="running")
     host.events.clear()
     made = controller(host, kind)
     made.set_capabilities({"pause-before-switchover": True, "auto-converge": True})

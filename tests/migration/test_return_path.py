@@ -14,7 +14,7 @@ from migration.fakehost import FakeHost, FakeSource
 
 from pyemu.errors import MigrationError
 
-BIG = (("ram", 4 << 20),)
+BIG = (("ram", 1 << 20),)
 PONG = bytes.fromhex("0002000400000001")
 DONE = bytes.fromhex("0001000400000000")
 FAILED = bytes.fromhex("0001000400000001")
