@@ -11,6 +11,7 @@ from pyemu.testing.board import Board
 
 class TestCMOSBanks(DeviceConformance):
     device_class = CMOSBanks
+    accesses = 60
 
     def test_reset_brings_the_power_on_state_back(self) -> None:
         # The bytes are on a battery.

@@ -217,14 +217,14 @@ def test_lists_without_end_end():
     assert count_reads(driver) <= uhci.MAX_VISITS
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_random_schedules_neither_raise_nor_hang(seed, keyboard, disk):
     chance = random.Random(seed)
     driver = Driver(keyboard, USBStorage(drive=disk))
     driver.enable_port(0)
     driver.enable_port(1)
     pids = (PID_IN, PID_OUT, 0x2D, 0x2D, 0x11)
-    for _ in range(20):
+    for _ in range(8):
         driver.start()
         for at in range(0, 0x1000, 16):
             link = chance.choice((END, chance.getrandbits(32), 0x50000 + chance.randrange(0, 0x1000, 16) | chance.randrange(8)))

@@ -42,6 +42,7 @@ class TestParallel(DeviceConformance):
 class TestParallelECP(DeviceConformance):
     device_class = ParallelPort
     properties = {"mode": "ecp+epp"}
+    accesses = 120
 
 
 class TestFloppy(DeviceConformance):
@@ -133,7 +134,9 @@ class TestPCIVGA(DeviceConformance):
 
 class TestMPU401(DeviceConformance):
     device_class = MPU401
+    accesses = 80
 
 
 class TestGamePort(DeviceConformance):
     device_class = GamePort
+    accesses = 60

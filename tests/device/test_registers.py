@@ -41,6 +41,7 @@ class Sample(ISADevice):
 
 class TestSample(DeviceConformance):
     device_class = Sample
+    accesses = 60
 
 
 def test_writable_fixed_and_cleared_bits():

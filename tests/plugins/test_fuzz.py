@@ -214,13 +214,13 @@ def fuzz(name, folder, accesses):
 
 @pytest.mark.parametrize("name", ["vt82c686b", "pc87312-1"])
 def test_a_hostile_guest_for_a_moment(name, tmp_path):
-    fuzz(name, tmp_path, 2_500)
+    fuzz(name, tmp_path, 1_000)
 
 
 def test_after_a_hostile_guest_a_loaded_machine_is_the_same(tmp_path):
     name, properties = BOARDS["vt82c686b"]
     with Board(machine=machine(name, properties, tmp_path)) as board, Board(machine=machine(name, properties, tmp_path)) as twin:
-        board.call(lambda: Guest(board, SEED).run(1_500))
+        board.call(lambda: Guest(board, SEED).run(800))
         saved = sections(board)
         load(twin, saved, board.machine.clock.now_ns)
         again = sections(twin)
