@@ -179,7 +179,8 @@ class DeviceConformance:
         _, device = self._plugged()
         data = self._save(device)
         # Every length of a small state; of a large one (a sector buffer) the first bytes and some of the rest.
-        for length in (*range(min(len(data), 256)), *range(256, len(data), max(41, len(data) // 256))):
+        first = len(data) if len(data) <= 256 else 64
+        for length in (*range(first), *range(first, len(data), max(41, len(data) // 64))):
             try:
                 self._load(self._plugged()[1], data[:length])
             except MigrationError:

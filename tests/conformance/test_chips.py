@@ -4,7 +4,7 @@
 import pathlib
 import random
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import pytest
 
@@ -58,13 +58,14 @@ class DriveConformance(DeviceConformance):
 
     kind: ClassVar[str]
     size: ClassVar[int]
+    media: ClassVar[Literal["disk", "cdrom"]] = "disk"
     image: BlockBackend
 
     @pytest.fixture(autouse=True)
     def _open(self, tmp_path: pathlib.Path) -> Iterator[None]:
         path = tmp_path / "image"
         path.write_bytes(random.Random(1).randbytes(self.size))
-        with BlockBackend(path, interface=self.kind) as self.image:
+        with BlockBackend(path, interface=self.kind, media=self.media) as self.image:
             yield
 
     def make(self) -> Device:
@@ -74,6 +75,11 @@ class DriveConformance(DeviceConformance):
 class TestIDEWithDisk(DriveConformance):
     device_class = IDEChannel
     kind, size = "ide", 1 << 16
+
+
+class TestIDEWithCDROM(DriveConformance):
+    device_class = IDEChannel
+    kind, size, media = "ide", 1 << 16, "cdrom"
 
 
 class TestFloppyWithMedium(DriveConformance):

@@ -13,8 +13,8 @@ from pyemu.testing.board import SLOT, Board
 
 BOARDS = [
     ("via-pc", {"southbridge": "vt82c686b"}),
-    ("via-pc", {"southbridge": "vt8231", "firmware": "always"}),
-    ("isa-pc", {"config": 12}),
+    ("via-pc", {"southbridge": "vt8231", "firmware": "always", "vga": "on"}),
+    ("isa-pc", {"config": 12, "vga": "on"}),
 ]
 ACCESSES = 3000
 
