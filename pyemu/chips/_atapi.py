@@ -100,11 +100,13 @@ class CDROM:
         return -(-self.medium.size // BLOCK) if self.medium is not None else 0
 
     def change(self, medium: BlockBackend | None) -> None:
-        """Another medium, or none, is in the drive now, and its tray is in."""
-        self.medium = medium
-        self.open = False
+        """Another medium is in the drive now and its tray is in; for None the tray is out."""
+        self.open = medium is None
+        self.locked = False
         self.event = EVENT_NEW if medium is not None else EVENT_REMOVED
-        self.attention = MEDIUM_CHANGED if medium is not None else self.attention
+        if medium is not None:
+            self.medium = medium
+            self.attention = MEDIUM_CHANGED
 
     def read(self, block: int, count: int) -> bytes:
         """Whole blocks.

@@ -20,7 +20,7 @@ from ..errors import ConfigError, MigrationError
 from ..memory import PortioEntry
 from . import _registers
 from ._ata import DEVICE_SELECT, READY, SECTOR, ATADisk, TaskFile
-from ._atapi import CDROM, SIGNATURE
+from ._atapi import CDROM, EVENT_EJECT_REQUEST, SIGNATURE
 from ._atapi import PACKET as PACKET_LENGTH
 from ._ide import BUFFER_SIZE, PHASE_IDLE, PHASE_IN, PHASE_OUT
 from ._ide_commands import IDENTIFY_PACKET, MULTIPLE, PACKET, WRITE_BUFFER, Commands
@@ -113,18 +113,26 @@ class IDEChannel(Commands, ISAFunction):
         for disk, cdrom in zip(self.disks, self.cdroms, strict=True):
             disk.dma = cdrom.dma = True
 
-    def change_medium(self, n: int, medium: BlockBackend | None, force: bool = False) -> None:
-        """Puts another medium, or none, into CD-ROM drive *n*; the guest hears of it.
+    def media(self) -> list[BlockBackend]:
+        drives = (self.drive0, self.drive1)
+        return [drive for drive, cdrom in zip(drives, self.cdroms, strict=True) if drive is not None and cdrom.present]
+
+    def replace_medium(self, present: BlockBackend, medium: BlockBackend | None, force: bool = False) -> None:
+        """Puts another medium into the CD-ROM drive with *present*, or opens its tray for None; the guest hears of it.
 
         Raises:
             ConfigError: there is no such drive, or the guest has locked it and *force* is off.
         """
+        n = next((n for n in range(2) if self.cdroms[n].present and (self.drive0, self.drive1)[n] is present), None)
+        if n is None:
+            raise ConfigError(f"{self.id}: {present.path} is in no CD-ROM drive")
         drive = self.cdroms[n]
-        if not drive.present:
-            raise ConfigError(f"{self.id}: device {n} is no CD-ROM drive")
         if drive.locked and not force:
-            raise ConfigError(f"{self.id}: the guest has locked CD-ROM drive {n}")
+            drive.event = EVENT_EJECT_REQUEST
+            raise ConfigError(f"{self.id}: the guest has locked CD-ROM drive {n}; it has been asked to let go")
         drive.change(medium)
+        if medium is not None:
+            setattr(self, f"drive{n}", medium)
 
     # -- placement --------------------------------------------------------------------------------
 

@@ -156,6 +156,20 @@ class Commands(MigrationCommands):
             for name, drive in m.call(m.block_backends).items()
         ]
 
+    def eject(self, *, device: str | None = None, id: str | None = None, force: bool = False) -> None:
+        """Opens the tray of a CD-ROM drive."""
+        m, name = self._machine, _drive_name(device, id)
+        m.call(lambda: m.change_medium(name, None, force))
+
+    def blockdev_change_medium(
+        self, *, filename: str, device: str | None = None, id: str | None = None, format: str = "raw", force: bool = False
+    ) -> None:
+        """Puts another image into a CD-ROM drive."""
+        if format != "raw":
+            raise ControlError(f"blockdev-change-medium: format {format!r} is not raw")
+        m, name, path = self._machine, _drive_name(device, id), file_name("blockdev-change-medium", filename)
+        m.call(lambda: m.change_medium(name, path, force))
+
     # -- screen and keyboard ----------------------------------------------------------------------
 
     def screendump(self, *, filename: str, format: str = "ppm", device: str | None = None, head: int = 0) -> None:
@@ -192,3 +206,10 @@ class _Then:
 
 
 _SPELLING = {"system_reset": "system_reset", "migrate_cancel": "migrate_cancel"}
+
+
+def _drive_name(device: str | None, id: str | None) -> str:
+    name = device if device is not None else id
+    if name is None:
+        raise ControlError("exactly one of 'device' and 'id' is needed")
+    return name

@@ -4,7 +4,7 @@
 from . import vmstate
 from ._clock import Clock, Timer
 from ._irq import IRQLine, IRQOut
-from .block import BlockBackend, assign_indexes, open_drive
+from .block import BlockBackend, MediaChanger, assign_indexes, open_drive
 from .bus import Bus
 from .chardev import Chardev, open_chardev
 from .device import Device
@@ -33,6 +33,7 @@ __all__ = [
     "ISADevice",
     "ISAFunction",
     "Keyboard",
+    "MediaChanger",
     "PCIBus",
     "PCIConfigPorts",
     "PCIDevice",

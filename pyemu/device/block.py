@@ -8,7 +8,7 @@ import fcntl
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 from ..errors import ConfigError
 from ..memory import RAMBlock
@@ -223,6 +223,21 @@ class BlockBackend:
                 return data + bytes(length - len(data))
             data += more
         return data
+
+
+@runtime_checkable
+class MediaChanger(Protocol):
+    """A device with drives whose medium can be taken out while the machine runs."""
+
+    def media(self) -> list[BlockBackend]:
+        """What is in its removable drives, or was last."""
+
+    def replace_medium(self, present: BlockBackend, medium: BlockBackend | None, force: bool) -> None:
+        """Puts *medium* where *present* is; None opens the tray and leaves it where it is.
+
+        Raises:
+            ConfigError: the guest has locked the drive and *force* is off.
+        """
 
 
 _WRITE_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS)

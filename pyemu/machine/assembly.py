@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -19,6 +20,7 @@ from ..device import (
     Display,
     IRQLine,
     Keyboard,
+    MediaChanger,
     assign_indexes,
     open_chardev,
     open_drive,
@@ -150,6 +152,35 @@ class Assembly(ABC):
                 if isinstance(drive, BlockBackend) and drive not in found.values():
                     found[f"{id}.{name}"] = drive
         return found
+
+    def change_medium(self, name: str, path: str | os.PathLike[str] | None, force: bool = False) -> None:
+        """Machine thread only: puts another image into the CD-ROM drive *name*, or opens its tray for None.
+
+        Args:
+            name: as :meth:`block_backends` calls it, e.g. ``ide2``.
+            path: the image.
+            force: also when the guest has locked the drive.
+
+        Raises:
+            ConfigError: no such drive, one with a fixed medium or a locked one, or the image cannot be opened.
+        """
+        present = self.block_backends().get(name)
+        changers = (d for d in self.devices.values() if isinstance(d, MediaChanger) and present in d.media())
+        changer = next(changers, None)
+        if present is None or changer is None or present not in self._drives:
+            raise ConfigError(f"drive {name}: {'its medium cannot be changed' if present else 'there is none'}")
+        if path is None:
+            changer.replace_medium(present, None, force)
+            return
+        medium = BlockBackend(path, interface=present.interface, index=present.index, media="cdrom")
+        try:
+            changer.replace_medium(present, medium, force)
+        except BaseException:
+            medium.close()
+            raise
+        at = self._drives.index(present)
+        self._drives[at], self._drive_specs[at] = medium, medium.spec
+        present.close()
 
     def unprotected_drives(self) -> list[BlockBackend]:
         """Drives that the guest writes in place: a saved machine would find them changed when it comes back."""

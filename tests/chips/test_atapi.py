@@ -14,7 +14,7 @@ from pyemu.errors import ConfigError, MigrationError
 
 BLOCKS = 300
 CONTENT = random.Random(5).randbytes(BLOCKS * 2048)
-CHANGED, RESET, NO_MEDIUM, TRAY_OPEN = (6, 0x28, 0), (6, 0x29, 0), (2, 0x3A, 1), (2, 0x3A, 2)
+CHANGED, RESET, TRAY_OPEN = (6, 0x28, 0), (6, 0x29, 0), (2, 0x3A, 2)
 OUT_OF_RANGE, BAD_FIELD, BAD_COMMAND, LOCKED = (5, 0x21, 0), (5, 0x24, 0), (5, 0x20, 0), (5, 0x53, 2)
 
 
@@ -243,21 +243,24 @@ def test_a_reset_is_told_once(image):
     assert cd.packet(0) == (b"", [])
 
 
-def test_another_medium(cd, tmp_path):
+def test_another_medium(cd, image, tmp_path):
     path = tmp_path / "other.iso"
     path.write_bytes(b"other".ljust(4096, b"\0"))
     with BlockBackend(path, interface="ide", media="cdrom") as other:
-        cd.chip.change_medium(0, other)
+        cd.chip.replace_medium(image, other)
         assert cd.packet(0x4A, 1, 0, 0, 0x10, 0, 0, 0, 8)[0].hex() == "0006041002020000"
         assert cd.packet(0x4A, 1, 0, 0, 0x10, 0, 0, 0, 8)[0].hex() == "0006041000020000"
         cd.send(*read_10(0, 1))
         assert cd.status() == (READY | ERR, 0x64)
         assert cd.sense() == CHANGED
         assert cd.packet(*read_10(0, 1))[0][:5] == b"other"
-        cd.chip.change_medium(0, None)
+        cd.chip.replace_medium(other, None)
+        assert cd.packet(0x4A, 1, 0, 0, 0x10, 0, 0, 0, 8)[0].hex() == "0006041003030000"
         cd.send(*read_10(0, 1))
         assert cd.status() == (READY | ERR, 0x24)
-        assert cd.sense() == NO_MEDIUM
+        assert cd.sense() == TRAY_OPEN
+        cd.packet(0x1B, 0, 0, 0, 3)
+        assert cd.packet(*read_10(0, 1))[0][:5] == b"other"
 
 
 def test_the_tray(cd):
@@ -271,17 +274,17 @@ def test_the_tray(cd):
     assert cd.packet(*read_10(0, 1))[0] == CONTENT[:2048]
 
 
-def test_a_locked_tray_stays_in(cd):
+def test_a_locked_tray_stays_in(cd, image):
     cd.packet(0x1E, 0, 0, 0, 1)
     assert cd.packet(0x5A, 0, 0x2A, 0, 0, 0, 0, 1, 0)[0][8 + 6] == 0x2B
     cd.send(0x1B, 0, 0, 0, 2)
     assert cd.status() == (READY | ERR, 0x54)
     assert cd.sense() == LOCKED
     with pytest.raises(ConfigError, match="locked"):
-        cd.chip.change_medium(0, None)
-    cd.chip.change_medium(0, None, force=True)
-    with pytest.raises(ConfigError, match="no CD-ROM"):
-        cd.chip.change_medium(1, None)
+        cd.chip.replace_medium(image, None)
+    assert cd.packet(0x4A, 1, 0, 0, 0x10, 0, 0, 0, 8)[0].hex() == "0006041001020000", "the guest is asked to eject"
+    cd.chip.replace_medium(image, None, force=True)
+    assert cd.chip.media() == [image]
 
 
 def test_table_of_contents(cd):

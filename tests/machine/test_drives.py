@@ -6,7 +6,7 @@ import argparse
 import pytest
 
 import pyemu
-from pyemu import MigrationError
+from pyemu import ConfigError, ControlError, MigrationError
 from pyemu.cli import save
 from pyemu.control import QMPServer
 from pyemu.control.commands import Commands
@@ -94,3 +94,26 @@ def test_saving_from_outside_refuses_too(disk, tmp_path):
             assert save.run(arguments) == 0
         finally:
             server.close()
+
+
+def test_another_medium_is_part_of_the_machine_that_is_saved(disk, tmp_path):
+    first, second = tmp_path / "first.iso", tmp_path / "second,2.iso"
+    first.write_bytes(b"1" * 4096)
+    second.write_bytes(b"2" * 4096)
+    with machine(f"file={disk},snapshot=on", f"file={first},media=cdrom,index=2") as m:
+        commands = Commands(m)
+        commands.execute("eject", {"device": "ide2"})
+        commands.execute("blockdev-change-medium", {"id": "ide2", "filename": str(second)})
+        assert commands.execute("query-block", {})[0][1]["inserted"]["file"] == str(second)
+        for arguments, message in (
+            ({"device": "ide0", "filename": str(first)}, "drive ide0: its medium cannot be changed"),
+            ({"device": "ide9", "filename": str(first)}, "drive ide9: there is none"),
+            ({"device": "ide2", "filename": str(tmp_path / "none")}, "No such file"),
+            ({"device": "ide2", "filename": str(first), "format": "qcow2"}, "format 'qcow2' is not raw"),
+            ({"filename": str(first)}, "device"),
+        ):
+            with pytest.raises((ConfigError, ControlError), match=message):
+                commands.execute("blockdev-change-medium", arguments)
+        m.save(tmp_path / "saved")
+    with pyemu.restore(tmp_path / "saved", host_files=True) as m:
+        assert m.drives("ide")[1].read(0, 3) == b"222"
