@@ -43,7 +43,7 @@ def draw(results: dict[str, Any], path: Path) -> Path | None:
     from matplotlib import pyplot
 
     matplotlib.rcParams["svg.hashsalt"] = "pyemu"
-    figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.6), sharey=True, layout="constrained")
+    figure, axes = pyplot.subplots(1, 2, figsize=(11, 5.2), sharey=True, layout="constrained")
     for axis, (work, lines) in zip(axes, _LINES.items(), strict=True):
         for form, party, colour, style, label in lines:
             points = _points(results["growth"], work, form, party)
@@ -57,7 +57,8 @@ def draw(results: dict[str, Any], path: Path) -> Path | None:
         axis.minorticks_off()
         axis.set_xlabel("guest RAM, a quarter of it zero")
         axis.grid(True, which="major", alpha=0.3)
-        axis.legend(fontsize=8)
+        # Below the picture: no line is hidden whatever the figures are.
+        axis.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=False)
     axes[0].set_ylabel("seconds")
     figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)

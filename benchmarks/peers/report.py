@@ -225,7 +225,7 @@ def page(results: dict[str, Any], picture: str | None) -> str:
         f"{f['memory'] / 2**30:.0f} GiB of memory, Linux {f['kernel']}, huge pages {f['huge pages']}, Python {f['python']}, "
         f"QEMU {f['qemu'] or 'missing'}; load {f['load']:.1f} at the start."
     )
-    counted = max((len(c["rounds"]) for c in results["cells"]), default=0)
+    counted = max((len(c["rounds"]) for c in (*results["cells"], *results["growth"], *results["live"])), default=0)
     text = _INTRODUCTION.format(
         machine=machine, rounds=counted, save_qemu=SAVE_QEMU, save_plain=SAVE_PLAIN, restore_plain=RESTORE_PLAIN
     )

@@ -59,12 +59,27 @@ def test_theirs_from_shared_ram_loads_here(ours, shared_ram, folder):
     """RAM that never went through a file of ours, and of QEMU's other kind."""
     source = shared_ram("-S")
     machine = ours(incoming=True)
-    for form in FORMATS:
+    for form in (f for f in FORMATS if f.zeros == "multifd"):
         source.save(form, folder / "x")
         ours_loads(machine, form, folder / "x")
         assert not differing(machine.ram["ram"].array, content()), str(form)
         machine.close()
         machine = ours(incoming=True)
+
+
+@pytest.mark.parametrize("form", [MAPPED, Format(True, zeros="none")], ids=str)
+def test_theirs_is_mapped_here(ours, shared_ram, folder, form):
+    """A lazy restore of a file whose writer does not say what it left under clear bits."""
+    source = shared_ram("-S")
+    source.save(form, folder / "x")
+    machine = ours(incoming=True)
+    machine.migration.set_parameters({"lazy-restore": True})
+    ours_loads(machine, form, folder / "x")
+    assert not differing(machine.ram["ram"].array, content())
+    lazy = machine.migration.lazy
+    assert lazy.wait(30) and lazy.extents > 0 and lazy.stale_pages == 0
+    machine.settle()
+    assert not differing(machine.ram["ram"].array, content())
 
 
 @pytest.mark.parametrize("saved", [0, 1, 4], ids=lambda n: f"saved_with_{n}")
