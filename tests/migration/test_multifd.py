@@ -65,7 +65,11 @@ def move(pair, *arguments, **options):
     leaving.migrate(pair.uri)
     assert (leaving.wait(20), arriving.wait(20)) == ("completed", "completed"), (leaving.error, arriving.error)
     assert same(source, target)
-    return leaving.query()["ram"]
+    ram, there = leaving.query()["ram"], arriving.query()["ram"]
+    # Both ends count the same bytes and pages.
+    for name in ("total", "remaining", "transferred", "multifd-bytes", "normal", "duplicate"):
+        assert ram[name] == there[name], name
+    return ram
 
 
 @pytest.mark.parametrize(

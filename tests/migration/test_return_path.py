@@ -31,7 +31,9 @@ def pair(controller, filled, tmp_path, *, capabilities=("return-path",), target_
     return source, leaving, target, waiting
 
 
-@pytest.mark.parametrize("capabilities", [("return-path",), ("return-path", "switchover-ack")])
+@pytest.mark.parametrize(
+    "capabilities", [("return-path",), ("return-path", "switchover-ack"), ("return-path", "multifd")], ids=" ".join
+)
 @pytest.mark.parametrize("state", ["running", "paused"])
 def test_both_ends_agree_that_it_is_done(controller, filled, tmp_path, capabilities, state):
     source, leaving, target, waiting = pair(controller, filled, tmp_path, capabilities=capabilities, state=state)

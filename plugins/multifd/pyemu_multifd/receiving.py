@@ -163,6 +163,7 @@ class PacketSource(PageSource):
             if not _read(channel, memoryview(data)):
                 raise truncated("a multifd channel's initial packet")
             number = packets.decode_initial(bytes(data), self._identity)
+            self._statistics.loaded(size=len(data))
             with self._changed:
                 if number in self._synced:
                     raise load_fault(f"multifd: received id '{number}' already setup'")
@@ -176,6 +177,7 @@ class PacketSource(PageSource):
         while _read(channel, head):
             packet = packets.decode(head, flags, number, self._blocks, self._page_size)
             if packet.block is None:
+                self._statistics.loaded(size=len(head))
                 if not self._wait_for_flush(number, packet.number):
                     return
                 continue
