@@ -26,6 +26,8 @@ def pyemu_devices() -> Iterator[DeviceType]:
     yield DeviceType(name="isa-parallel", factory=f"{chips}.parallel:ParallelPort", help="parallel port")
     yield DeviceType(name="isa-fdc", factory=f"{chips}.fdc:FloppyController", help="floppy controller, 82077AA")
     yield DeviceType(name="isa-ide", factory=f"{chips}.ide:IDEChannel", help="ATA channel for two disks")
+    yield DeviceType(name="isa-mpu401", factory=f"{chips}.mpu401:MPU401", help="MIDI port, MPU-401 in UART mode")
+    yield DeviceType(name="isa-gameport", factory=f"{chips}.mpu401:GamePort", help="game port")
     yield DeviceType(name="smbus-eeprom", factory=f"{chips}.smbus:EEPROM", bus="smbus", help="EEPROM of 256 bytes")
     yield DeviceType(name="usb-kbd", factory=f"{chips}.usb_keyboard:USBKeyboard", bus="usb", help="USB keyboard")
     yield DeviceType(name="usb-storage", factory=f"{chips}.usb_storage:USBStorage", bus="usb", help="USB disk, drive=FILE")
