@@ -25,6 +25,7 @@ HOT = {
         "_mask", "c_set", "c_test", "c_set_range", "c_clear_range", "c_count", "c_find", "c_merge", "c_take_run",
     ),
     "pyemu/memory/_uffd.pyx": ("_scan",),
+    "pyemu/memory/_mapping.pyx": ("room", "cover", "populate", "_is_zero"),
     "pyemu/memory/_compare.pyx": ("compare",),
     "pyemu/migration/_records.pyx": ("_put", "_word"),
     "pyemu/device/_cpuhost.pyx": ("_port_in", "_port_out", "_mmio_read", "_mmio_write", "_clock_ns"),

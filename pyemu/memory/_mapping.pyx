@@ -13,6 +13,7 @@ from posix.mman cimport (
 from posix.types cimport off_t
 from posix.unistd cimport close, pread
 
+import fcntl
 import os
 import stat
 
@@ -171,6 +172,18 @@ cdef uint64_t[::1] _pagemap(size_t first, size_t pages):
     return view
 
 
+def hold(fd):
+    """Tells others by a lock that an open file must stay as it is; false if somebody writes it."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        # A file system without locks; there is nobody to tell.
+        pass
+    return True
+
+
 def open_backing(path, size_t size, bint shared):
     """A descriptor of the file behind a block."""
     fd = os.open(path, (os.O_RDWR | os.O_CREAT if shared else os.O_RDONLY) | os.O_CLOEXEC, 0o600)
@@ -178,6 +191,8 @@ def open_backing(path, size_t size, bint shared):
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(EINVAL, "not a regular file")
+        if not hold(fd):
+            raise OSError(EINVAL, "the file is being written in place")
         if shared and status.st_size == 0:
             os.ftruncate(fd, size)
         elif status.st_size < size:

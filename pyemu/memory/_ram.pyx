@@ -9,14 +9,13 @@ from posix.unistd cimport close
 
 from pyemu.memory._mapping cimport Mapping
 
-import fcntl
 import os
 
 import numpy
 
 from ..errors import ConfigError, MemoryMapError
 from ._dispatch import report
-from ._mapping import open_backing
+from ._mapping import hold, open_backing
 
 cdef size_t HUGE = 2 << 20
 cdef size_t HOST_PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -181,13 +180,9 @@ cdef class RAMBlock:
                 f" cannot be mapped in pages of {HOST_PAGE}"
             )
         own = os.dup(fd)
-        try:
-            fcntl.flock(own, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError as error:
+        if not hold(own):
             close(own)
-            raise MemoryMapError(
-                f"RAM block {self.idstr}: the file is being written in place, or cannot be locked: {error.strerror}"
-            ) from None
+            raise MemoryMapError(f"RAM block {self.idstr}: the file is being written in place")
         code = mapping.cover(own, offset)
         if code:
             close(own)

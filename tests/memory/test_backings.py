@@ -128,6 +128,10 @@ def test_a_shared_file_is_written_through(tmp_path):
     private.array[0] = 6
     assert (one.shared, two.array[PAGE], path.read_bytes()[PAGE], two.array[0]) == (True, 5, 5, 0)
     assert path.stat().st_mode & 0o777 == 0o600
+    fd = os.open(path, os.O_RDWR)
+    with pytest.raises(BlockingIOError):
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(fd)
     assert private.settle() == 0 and (private.backing, private.array[0], private.array[PAGE]) == ("anon", 6, 5)
 
 
