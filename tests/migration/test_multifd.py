@@ -213,7 +213,7 @@ def test_packets_hold_128_pages_of_one_block(plugins):
 def receive(plugins, main, channels, *, identity=IDENTITY, into=None, **parameters):
     """Feeds a source a main stream's records and channels; returns the memory."""
     block = into or small_block()
-    stream = StreamReader(MemoryInput(main, channels))
+    stream = StreamReader(main if isinstance(main, MemoryInput) else MemoryInput(main, channels))
     context = LoadContext(stream, {**PARAMETERS, **parameters}, uuid=identity)
     backend = MultifdBackend()
     backend.plugins = plugins
@@ -245,6 +245,20 @@ def test_packets_become_pages(plugins):
     main = FLUSH + FLUSH + u64(7 * PAGE | 2) + counted("ram") + b"\0" + FLUSH
     # What was in memory before is gone, zero pages of the third round hide what came in the second.
     assert receive(plugins, main, channels) == [1, 2, 0, 0, 0, 0, 0x55, 0]
+
+
+def test_a_connection_that_says_nothing_keeps_no_other_waiting(plugins):
+    class Silent(MemoryInput):
+        def readinto(self, view):
+            return super().readinto(view) or self._wait()
+
+        def _wait(self):
+            assert main.closed.wait(30)
+            raise MigrationError("the channel was closed")
+
+    main = MemoryInput(FLUSH + FLUSH, [GOOD])
+    main.further.insert(0, Silent(initial(1)[:4]))
+    assert receive(plugins, main, ()) == [0, 2, 0, 0, 0, 0, 0, 0]
 
 
 GOOD = initial(0) + sync(0) + packet(1, data=(1,)) + sync(2)

@@ -152,23 +152,25 @@ class PacketSource(PageSource):
         thread.start()
 
     def _accept(self) -> None:
-        while True:
+        for at in range(packets.MAX_CHANNELS):
             channel = self._channel.more()
             with self._changed:
                 if self._ended:
                     return
-                if len(self._synced) == packets.MAX_CHANNELS:
-                    raise load_fault(f"multifd: more than {packets.MAX_CHANNELS} channels")
-            data = bytearray(packets.INITIAL.size)
-            if not _read(channel, memoryview(data)):
-                raise truncated("a multifd channel's initial packet")
-            number = packets.decode_initial(bytes(data), self._identity)
-            self._statistics.loaded(size=len(data))
-            with self._changed:
-                if number in self._synced:
-                    raise load_fault(f"multifd: received id '{number}' already setup'")
-                self._synced[number] = 0
-            self._spawn(f"multifd-recv-{number}", lambda c=channel, n=number: self._receive(c, n))  # type: ignore[misc]
+            # One that connects and then says nothing keeps no other waiting.
+            self._spawn(f"multifd-recv-{at}", lambda channel=channel: self._serve(channel))  # type: ignore[misc]
+
+    def _serve(self, channel: InputChannel) -> None:
+        data = bytearray(packets.INITIAL.size)
+        if not _read(channel, memoryview(data)):
+            raise truncated("a multifd channel's initial packet")
+        number = packets.decode_initial(bytes(data), self._identity)
+        self._statistics.loaded(size=len(data))
+        with self._changed:
+            if number in self._synced:
+                raise load_fault(f"multifd: received id '{number}' already setup'")
+            self._synced[number] = 0
+        self._receive(channel, number)
 
     def _receive(self, channel: InputChannel, number: int) -> None:
         decompressor = self._method[0].decompressor() if self._method is not None else None
