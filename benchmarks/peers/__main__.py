@@ -91,7 +91,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         {name: folder for name, folder in places.items() if name in (args.place or places)},
         args.zeros or ("runs", "every4"),
         [f for f in FORMATS if not args.format or any(text in f.name for text in args.format)],
-        peer is not None,
+        tuple(suite.PEERS) if peer is not None else (),
         log,
     )
     parts = args.part or _PARTS

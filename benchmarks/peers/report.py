@@ -207,7 +207,8 @@ Made by `python -m benchmarks.peers --docs`; do not edit. {machine}
 * Each save goes to a new file; on the disk, everything is synced between the turns. Restores read files that are in
   the page cache (direct-io goes past it) into a fresh process, whose start is not counted.
 * The plain copy writes as many bytes as there are in data pages, in pieces of 4 MiB, with as many threads as the format has
-  channels, from memory with huge pages; the plain read reads them into such memory with one thread a processor.
+  channels, from memory with huge pages; the plain read reads as many of a file without holes into such memory, with one
+  thread a processor.
 * Processor time is user and system time of the whole process. Memory is the peak of the resident set above what it was
   before a save, or above what it is after a restore.
 * A save's target is the lesser of {save_qemu} times QEMU's rate and {save_plain:.0%} of the plain copy's; a restore's is to

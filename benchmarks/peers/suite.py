@@ -16,6 +16,9 @@ from .formats import MAPPED, MULTIFD2, PAGE, STREAM, Format, Zeros, zero_pages
 from .ours import Ours
 from .qemu import QEMU
 
+#: QEMU with its default RAM, and with RAM that others can share.
+PEERS = {"QEMU": False, "QEMU share=on": True}
+
 Party = Callable[[], dict[str, float]]
 Log = Callable[[str], None]
 
@@ -45,7 +48,7 @@ class Plan:
         size: bytes of guest RAM.
         rounds: that count; one more comes before them and is dropped.
         places: folder of each place by name.
-        qemu: whether there is one.
+        qemu: its kinds of RAM to compare with; none without a QEMU.
     """
 
     size: int
@@ -53,7 +56,7 @@ class Plan:
     places: dict[str, Path]
     zeros: Sequence[Zeros]
     formats: Sequence[Format]
-    qemu: bool
+    qemu: tuple[str, ...]
     log: Log
 
 
@@ -77,7 +80,7 @@ def _data_bytes(size: int, zeros: Zeros) -> int:
 
 
 @contextlib.contextmanager
-def _filled(size: int, zeros: Zeros, folder: Path, qemu: bool) -> Iterator[tuple[Ours, dict[str, QEMU]]]:
+def _filled(size: int, zeros: Zeros, folder: Path, qemu: Sequence[str]) -> Iterator[tuple[Ours, dict[str, QEMU]]]:
     """pyemu and QEMUs with the same content, which the latter loaded from a file of the former."""
     with contextlib.ExitStack() as stack:
         ours = stack.enter_context(Ours())
@@ -86,8 +89,8 @@ def _filled(size: int, zeros: Zeros, folder: Path, qemu: bool) -> Iterator[tuple
         if qemu:
             seed = folder / "seed"
             ours("save", path=seed, form=MAPPED)
-            for name, shared in (("QEMU", False), ("QEMU share=on", True)):
-                peers[name] = stack.enter_context(QEMU(size, shared=shared, incoming=True))
+            for name in qemu:
+                peers[name] = stack.enter_context(QEMU(size, shared=PEERS[name], incoming=True))
                 peers[name].load(MULTIFD2, seed)
             seed.unlink()
         yield ours, peers
@@ -107,7 +110,7 @@ def saves(plan: Plan) -> Iterator[Cell]:
 
 
 def _save(
-    plan: Plan, place: str, zeros: str, folder: Path, form: Format, ours: Ours, peers: dict[str, QEMU], copied: Any
+    plan: Plan, place: str, zeros: Zeros, folder: Path, form: Format, ours: Ours, peers: dict[str, QEMU], copied: Any
 ) -> Cell:
     path = folder / "saved"
 
@@ -120,7 +123,8 @@ def _save(
     parties: dict[str, Party] = {"pyemu": lambda: ours("save", path=path, form=form)}
     for name, qemu in peers.items():
         parties[name] = lambda qemu=qemu: qemu.save(form, path)  # type: ignore[misc]
-    parties["plain"] = lambda: plain.save(copied, path, form.threads, form.direct)
+    data = _data_bytes(plan.size, zeros)
+    parties["plain"] = lambda: plain.save(copied, data, path, form.threads, form.direct)
     cell = Cell("save", place, zeros, form.name, plan.size)
     return _turns(cell, parties, plan.rounds, fresh, plan.log)
 
@@ -136,19 +140,17 @@ def restores(plan: Plan) -> Iterator[Cell]:
 def _restores(plan: Plan, place: str, zeros: Zeros, folder: Path) -> Iterator[Cell]:
     with Ours() as ours:
         ours("fill", size=plan.size, zeros=zeros)
-        for form in {f.mapped: f for f in plan.formats}.values():
-            layout = MAPPED if form.mapped else STREAM
+        for layout in (STREAM, MAPPED):
             ours("save", path=folder / layout.name, form=layout)
-    copied = plain.buffer(_data_bytes(plan.size, zeros))
-    plain.save(copied, folder / "plain", 1, False)
-    copied.close()
+    # The plain read takes as many bytes from the stream's file as there are in data pages: that has no holes.
+    data = _data_bytes(plan.size, zeros)
     threads = os.cpu_count() or 1
     for form in plan.formats:
         path = folder / (MAPPED if form.mapped else STREAM).name
         parties: dict[str, Party] = {"pyemu": lambda form=form, path=path: _load(plan.size, form, path)}  # type: ignore[misc]
-        for name, shared in (("QEMU", False), ("QEMU share=on", True)) if plan.qemu else ():
-            parties[name] = lambda form=form, path=path, shared=shared: _peer_load(plan.size, form, path, shared)  # type: ignore[misc]
-        parties["plain"] = lambda form=form: plain.load(folder / "plain", threads, form.direct, plan.size)  # type: ignore[misc]
+        for name in plan.qemu:
+            parties[name] = lambda form=form, path=path, name=name: _peer_load(plan.size, form, path, PEERS[name])  # type: ignore[misc]
+        parties["plain"] = lambda form=form: plain.load(folder / STREAM.name, data, threads, form.direct, plan.size)  # type: ignore[misc]
         cell = Cell("restore", place, zeros, form.name, plan.size)
         yield _turns(cell, parties, plan.rounds, lambda: None, plan.log)
     if any(form.mapped for form in plan.formats):
@@ -193,11 +195,13 @@ def growth(plan: Plan, sizes: Sequence[int]) -> Iterator[Cell]:
     """Saving and restoring at each size, zero pages in runs, in the first place."""
     place, folder = next(iter(plan.places.items()))
     for size in sizes:
-        # A saver, two QEMUs, a buffer to copy from and a file, each with three quarters of the guest.
-        needed = 5 * size * 3 // 4 + (1 << 30)
+        # At most three at a time of a saver, a QEMU and two files, each with three quarters of the guest.
+        needed = 3 * size * 3 // 4 + (3 << 29)
         if available() < needed:
             plan.log(f"growth: {size >> 20} MiB left out: needs {needed >> 20} MiB of memory, {available() >> 20} are free")
             continue
-        at = dataclasses.replace(plan, size=size, places={place: folder}, zeros=("runs",), formats=(STREAM, MULTIFD2))
+        at = dataclasses.replace(
+            plan, size=size, places={place: folder}, zeros=("runs",), formats=(STREAM, MULTIFD2), qemu=plan.qemu[:1]
+        )
         yield from saves(at)
         yield from restores(at)
