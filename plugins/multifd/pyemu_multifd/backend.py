@@ -9,6 +9,7 @@ does not matter as long as no page is in two at once, and that holds within one 
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -171,7 +172,8 @@ class MultifdSource(PageSource):
         self._below.fetch(block, runs)
 
     def fetch_all(self) -> None:
-        workers = Workers(self._channels, "multifd-recv")
+        # A file does not care how many read it: it may well have been written by fewer threads than there are processors.
+        workers = Workers(max(self._channels, len(os.sched_getaffinity(0))), "multifd-recv")
         try:
             for block, runs in self.wanted():
                 for portion in split_runs(runs, PORTION):
