@@ -26,3 +26,19 @@ def scatter_pages(base: int, pages: int, page_size: int, numbers: _Numbers, data
 def sort_pages(base: int, pages: int, page_size: int, runs: _Runs, data: _Numbers, zero: _Numbers) -> tuple[int, int]: ...
 def clear_touched(base: int, pages: int, page_size: int, numbers: _Numbers, touched: _Bits) -> None: ...
 def touch(numbers: _Numbers, touched: _Bits) -> None: ...
+def scan_records(
+    fd: int, position: int, pages: int, page_size: int, first: int, most: int, data: int, touched: _Bits
+) -> tuple[int, int, int]: ...
+def read_records(
+    fd: int,
+    position: int,
+    end: int,
+    base: int,
+    pages: int,
+    page_size: int,
+    first: int,
+    count: int,
+    touched: _Bits,
+    buffer: Buffer,
+) -> int: ...
+def forget_records(base: int, pages: int, page_size: int, first: int, count: int, touched: _Bits) -> None: ...

@@ -9,14 +9,20 @@ Records are copied into one buffer and written from there: eight bytes before ea
 the stream at an odd place, and a gathered write of such pieces was never quicker than this, and often slower.
 """
 
+from libc.errno cimport EINTR, errno
 from libc.stdint cimport int64_t, uint8_t, uint64_t, uintptr_t
 from libc.string cimport memcpy, memset
+from posix.types cimport off_t
 
+
+cdef extern from "<unistd.h>" nogil:
+    ssize_t pread(int fd, void *data, size_t length, off_t offset)
 
 cdef extern from "_zero.h" nogil:
     int pyemu_zero(const uint8_t *data, size_t length)
     int pyemu_zero_select(const char *name)
     void pyemu_bits_set(uint64_t *word, uint64_t mask)
+    void pyemu_bits_clear(uint64_t *word, uint64_t mask)
 
 cdef extern from *:
     """
@@ -33,6 +39,9 @@ cdef enum:
     FLAGS = 0xfff
     # Largest record beside its page: word (8), length (1) and name (255) of the block, the byte of a zero page.
     OVERHEAD = 265
+    # Records of zero pages that are looked at with one system call, and data pages that are leapt over at a time.
+    WINDOW = 32 * 9
+    LEAP = 64
 
 pyemu_zero_select(NULL)
 
@@ -260,3 +269,168 @@ def touch(const int64_t[::1] numbers, uint64_t[::1] touched):
     with nogil:
         for i in range(numbers.shape[0]):
             pyemu_bits_set(&touched[numbers[i] >> 6], pyemu_bit64(numbers[i] & 63))
+
+
+# Returns bytes read, fewer than asked for only at the file's end; -1 for an error, which whoever reads next meets again.
+cdef ssize_t _read(int fd, uint8_t *data, Py_ssize_t length, int64_t position) noexcept nogil:
+    cdef ssize_t done, have = 0
+    while have < length:
+        done = pread(fd, data + have, length - have, position + have)
+        if done < 0:
+            if errno == EINTR:
+                continue
+            return -1
+        if not done:
+            break
+        have += done
+    return have
+
+
+# 1 if the word is that of a data page with this offset, 0 of a zero page, -1 if of neither. Only arithmetic.
+cdef inline int _kind(uint64_t word, uint64_t offset) noexcept nogil:
+    if word == (offset | PAGE | CONTINUE):
+        return 1
+    return 0 if word == (offset | ZERO | CONTINUE) else -1
+
+
+# Whether at this position a record of the page with this offset seems to begin.
+cdef bint _begins(int fd, int64_t position, uint64_t offset) noexcept nogil:
+    cdef uint8_t word[8]
+    return _read(fd, word, 8, position) == 8 and _kind(_word(word), offset) >= 0
+
+
+cdef _check_range(int64_t first, int64_t count, Py_ssize_t pages, const uint64_t[::1] touched):
+    if first < 0 or count < 0 or first > pages or count > pages - first:
+        raise ValueError(f"{count} pages from page {first} on are not all in {pages} pages")
+    if touched.shape[0] < (pages + 63) // 64:
+        raise ValueError(f"bitmap of {touched.shape[0]} words is too short for {pages} pages")
+
+
+def scan_records(int fd, int64_t position, Py_ssize_t pages, Py_ssize_t page_size, int64_t first, int64_t most,
+                 int64_t data, const uint64_t[::1] touched):
+    """Finds where in a file a run of records ends, reading few of them.
+
+    A run is of pages that follow each other and are not known to hold anything. What is found is a guess: page data may
+    look like a record. :func:`read_records` finds out.
+
+    Args:
+        fd: the file.
+        position: of the record of page *first*.
+        pages, page_size: the memory's.
+        first, most: where the run begins, and how many pages it may have.
+        data: how many of them are expected to have data, for a first try.
+        touched: bitmap of pages that may not be zero, and end the run.
+
+    Returns:
+        (pages, position of the run's end, data pages among them)
+    """
+    _check_range(first, most, pages, touched)
+    cdef int64_t n = 0, normal = 0, at = position, end
+    cdef int64_t tries[3]
+    cdef uint64_t word
+    cdef uint8_t window[WINDOW]
+    cdef ssize_t have, used
+    cdef int64_t record = 8 + page_size, leap = 0
+    cdef int i, kind
+    with nogil:
+        while n < most and not touched[(first + n) >> 6] & pyemu_bit64((first + n) & 63):
+            n += 1
+        most, n = n, 0
+        tries[0], tries[1], tries[2] = data, most, 0
+        for i in range(3):
+            if most and 0 <= tries[i] <= most and first + most < pages:
+                end = position + most * 9 + tries[i] * (page_size - 1)
+                if _begins(fd, end, <uint64_t>(first + most) * page_size):
+                    n, at, normal = most, end, tries[i]
+                    break
+        while n < most:
+            have = _read(fd, window, WINDOW, at)
+            used = 0
+            kind = -1
+            while n < most and have - used >= 9:
+                word = _word(window + used)
+                kind = _kind(word, <uint64_t>(first + n) * page_size)
+                if kind:
+                    break
+                used += 9
+                n += 1
+            at += used
+            if kind < 0 or n == most:
+                break
+            if kind:
+                at += record
+                n += 1
+                normal += 1
+                if n >= leap and most - n >= LEAP:
+                    end = at + LEAP * record
+                    leap = n + LEAP
+                    if _begins(fd, end, <uint64_t>(first + leap) * page_size):
+                        n, at, normal = leap, end, normal + LEAP
+    return n, at, normal
+
+
+def read_records(int fd, int64_t position, int64_t end, uintptr_t base, Py_ssize_t pages, Py_ssize_t page_size,
+                 int64_t first, int64_t count, uint64_t[::1] touched, uint8_t[::1] buffer):
+    """Reads a run of records from a file into memory; several threads may read runs that have no page in common.
+
+    Args:
+        fd, position, pages, page_size, first: as for :func:`scan_records`.
+        end: the run's end.
+        base: host address of page 0; the caller keeps the memory alive.
+        count: pages of the run, all known to be zero.
+        touched: bitmap in which data pages are set.
+        buffer: room to read into; one that stays in the processor's cache is best.
+
+    Returns:
+        the number of data pages; -1 if there are other records at that place than these, or none that can be read, and
+        then memory and bitmap are what they were.
+    """
+    _check_range(first, count, pages, touched)
+    if buffer.shape[0] < page_size + 8:
+        raise ValueError(f"buffer of {buffer.shape[0]} bytes for records of pages of {page_size}")
+    cdef uint8_t *memory = <uint8_t *>base
+    cdef const uint8_t *record
+    cdef int64_t n = 0, normal = 0, number
+    cdef Py_ssize_t have, used = 1
+    cdef int kind = 0
+    with nogil:
+        while n < count and used and kind >= 0:
+            have = buffer.shape[0]
+            if end - position < have:
+                have = end - position
+            have = _read(fd, &buffer[0], have, position)
+            used = 0
+            while n < count and have - used >= 9:
+                record = &buffer[used]
+                number = first + n
+                kind = _kind(_word(record), <uint64_t>number * page_size)
+                if kind < 0 or (not kind and record[8]):
+                    kind = -1
+                    break
+                if kind:
+                    if have - used < 8 + page_size:
+                        break
+                    memcpy(memory + number * page_size, record + 8, page_size)
+                    pyemu_bits_set(&touched[number >> 6], pyemu_bit64(number & 63))
+                    normal += 1
+                used += 8 + page_size if kind else 9
+                n += 1
+            position += used
+        if n < count or position != end:
+            normal = -1
+    if normal < 0:
+        forget_records(base, pages, page_size, first, count, touched)
+    return normal
+
+
+def forget_records(uintptr_t base, Py_ssize_t pages, Py_ssize_t page_size, int64_t first, int64_t count,
+                   uint64_t[::1] touched):
+    """Undoes :func:`read_records`."""
+    _check_range(first, count, pages, touched)
+    cdef uint8_t *memory = <uint8_t *>base
+    cdef int64_t number
+    with nogil:
+        for number in range(first, first + count):
+            if touched[number >> 6] & pyemu_bit64(number & 63):
+                memset(memory + number * page_size, 0, page_size)
+                pyemu_bits_clear(&touched[number >> 6], pyemu_bit64(number & 63))

@@ -186,6 +186,12 @@ class StreamReader:
         self._at = self._end = 0
         self.channel.seek(position)
 
+    def pass_to(self, position: int) -> None:
+        """Goes on at *position*: what lies before it was read by other means, from the channel's descriptor."""
+        passed = position - self.position
+        self.seek(position)
+        self.transferred += passed
+
     def u8(self, what: str = "a section") -> int:
         return self.read(1, what)[0]
 

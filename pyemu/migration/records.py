@@ -7,16 +7,24 @@ and the page, or one zero byte. All page work runs without the GIL; functions ma
 
 from __future__ import annotations
 
+import os
+import queue
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
 from . import _records
 from .channel import Buffer
-from .framing import StreamWriter
+from .framing import StreamReader, StreamWriter
 from .pages import Bits, BlockLike, Memory, PageCount, Runs, page_count
 
 __all__ = [
     "Numbers",
+    "RecordReader",
     "RecordWriter",
     "clear_touched",
     "gather_pages",
@@ -34,6 +42,15 @@ Numbers = npt.NDArray[np.int64]
 
 #: Bytes of records put together at a time: enough for few system calls, little enough to stay in cache.
 GATHERED = 512 << 10
+
+#: Pages of a run of records that one thread reads: 4 MiB of memory, whole huge pages mostly.
+RUN = 1024
+#: Pages below which a run is not worth it.
+SHORTEST_RUN = 256
+#: Bytes of records that a thread reads at a time, into the same memory again and again: they stay in cache.
+SCATTERED = 128 << 10
+#: Threads at most; more than these wait for memory, not for each other.
+MOST_READERS = 8
 
 
 class RecordWriter:
@@ -63,6 +80,101 @@ class RecordWriter:
             count.normal += normal
             count.zero += zero
         return count
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Records of pages that follow each other, between two positions, and the thread that reads them."""
+
+    first: int
+    count: int
+    end: int
+    job: Future[int]
+
+
+class RecordReader:
+    """Takes long runs of records from a file, in several threads.
+
+    Where a record begins is known only when all before it have been looked at. For pages that follow each other it can be
+    guessed: the word of a page far ahead stands where it would if a certain number of those before had data. The threads
+    check every record, so a guess that was wrong is found out; what was read then is undone, and nothing is guessed any more.
+    Channels that are no files are left alone.
+    """
+
+    def __init__(self, stream: StreamReader) -> None:
+        self._stream = stream
+        self._count = min(MOST_READERS, len(os.sched_getaffinity(0)))
+        self._enabled = stream.channel.seekable and stream.size is not None and self._count > 1
+        self._threads: ThreadPoolExecutor | None = None
+        #: One for each run that is being read.
+        self._buffers: queue.SimpleQueue[bytearray] = queue.SimpleQueue()
+
+    def take(self, block: Memory, first: int, touched: Bits, loaded: Callable[[int, int], object]) -> None:
+        """Takes the records at the stream's position if they are a run of pages, from page *first* on, that is long enough.
+
+        Args:
+            block: where to, the block of the record before.
+            first: the page expected next.
+            touched: as for :func:`scatter_records`. Pages in it end the run.
+            loaded: called now and then with data pages and zero pages that have come.
+        """
+        if not self._enabled:
+            return
+        fd, pages = self._stream.channel.fileno(), page_count(block)
+        position, data, more = self._stream.position, RUN, True
+        runs: deque[_Run] = deque()
+        try:
+            while more or runs:
+                if more and len(runs) <= self._count:
+                    most = RUN - first % RUN
+                    most = min(most if most >= SHORTEST_RUN else most + RUN, pages - first)
+                    count, end, data = _records.scan_records(fd, position, pages, block.page_size, first, most, data, touched)
+                    more = count >= SHORTEST_RUN
+                    if more:
+                        runs.append(_Run(first, count, end, self._start(fd, block, position, end, first, count, touched)))
+                        first, position = first + count, end
+                    continue
+                run, found = runs[0], runs[0].job.result()
+                if found < 0:
+                    # At the position where it began, the stream is read as if nobody had looked ahead.
+                    self._enabled = False
+                    self._undo(block, runs, touched)
+                    return
+                self._stream.pass_to(run.end)
+                runs.popleft()
+                loaded(found, run.count - found)
+        finally:
+            # Whatever happened: nobody writes to memory any more when this returns.
+            wait([run.job for run in runs])
+
+    def _start(self, fd: int, block: Memory, position: int, end: int, first: int, count: int, touched: Bits) -> Future[int]:
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(self._count, "records")
+            for _ in range(self._count):
+                self._buffers.put(bytearray(SCATTERED))
+
+        def read() -> int:
+            buffer = self._buffers.get()
+            try:
+                return _records.read_records(
+                    fd, position, end, block.pointer, page_count(block), block.page_size, first, count, touched, buffer
+                )
+            finally:
+                self._buffers.put(buffer)
+
+        return self._threads.submit(read)
+
+    @staticmethod
+    def _undo(block: Memory, runs: deque[_Run], touched: Bits) -> None:
+        """The place where these began was a wrong guess, though they may look right."""
+        for run in runs:
+            if run.job.result() >= 0:
+                _records.forget_records(block.pointer, page_count(block), block.page_size, run.first, run.count, touched)
+
+    def close(self) -> None:
+        """Lets the threads go."""
+        if self._threads is not None:
+            self._threads.shutdown()
 
 
 def scatter_records(block: Memory, data: Buffer, touched: Bits) -> tuple[int, int, int]:
