@@ -27,7 +27,7 @@ HOT = {
     "pyemu/memory/_uffd.pyx": ("_scan",),
     "pyemu/memory/_mapping.pyx": ("room", "cover", "populate", "_is_zero"),
     "pyemu/memory/_compare.pyx": ("compare",),
-    "pyemu/migration/_records.pyx": ("_put", "_word", "_read", "_kind", "_begins"),
+    "pyemu/migration/_records.pyx": ("_put", "_word", "_follow", "_scatter", "_work", "_read"),
     "pyemu/device/_cpuhost.pyx": ("_port_in", "_port_out", "_mmio_read", "_mmio_write", "_clock_ns"),
     "pyemu/device/_clock.pyx": ("_monotonic", "now"),
     "pyemu/chips/_uart16550.pyx": ("c_read", "c_write", "update", "_read", "_write"),

@@ -119,6 +119,7 @@ def _save(
         path.unlink(missing_ok=True)
         if place == "disk":
             os.sync()
+        plain.warm(plan.size)
 
     parties: dict[str, Party] = {"pyemu": lambda: ours("save", path=path, form=form)}
     for name, qemu in peers.items():
@@ -150,7 +151,7 @@ def _restores(plan: Plan, place: str, zeros: Zeros, folder: Path) -> Iterator[Ce
         parties: dict[str, Party] = {"pyemu": lambda form=form, path=path: _load(plan.size, form, path)}  # type: ignore[misc]
         for name in plan.qemu:
             parties[name] = lambda form=form, path=path, name=name: _peer_load(plan.size, form, path, PEERS[name])  # type: ignore[misc]
-        parties["plain"] = lambda form=form: plain.load(folder / STREAM.name, data, threads, form.direct, plan.size)  # type: ignore[misc]
+        parties["plain"] = lambda form=form: _plain_load(plan.size, form, folder / STREAM.name, data, threads)  # type: ignore[misc]
         cell = Cell("restore", place, zeros, form.name, plan.size)
         yield _turns(cell, parties, plan.rounds, lambda: None, plan.log)
     if any(form.mapped for form in plan.formats):
@@ -163,6 +164,7 @@ def _lazy(plan: Plan, place: str, zeros: str, path: Path) -> Cell:
     for number in range(plan.rounds + 1):
         with Ours() as ours:
             ours("wait", size=plan.size)
+            plain.warm(plan.size)
             figures = ours("lazy", path=path)
         figures["eager"] = _load(plan.size, MULTIFD2, path)["seconds"]
         if number:
@@ -172,15 +174,23 @@ def _lazy(plan: Plan, place: str, zeros: str, path: Path) -> Cell:
     return cell
 
 
+# Memory is warmed when everything else is ready: the host takes it back soon.
 def _load(size: int, form: Format, path: Path) -> dict[str, float]:
     with Ours() as ours:
         ours("wait", size=size)
+        plain.warm(size)
         return ours("load", path=path, form=form)
 
 
 def _peer_load(size: int, form: Format, path: Path, shared: bool) -> dict[str, float]:
     with QEMU(size, shared=shared, incoming=True) as qemu:
+        plain.warm(size)
         return qemu.load(form, path)
+
+
+def _plain_load(size: int, form: Format, path: Path, length: int, threads: int) -> dict[str, float]:
+    plain.warm(size)
+    return plain.load(path, length, threads, form.direct, size)
 
 
 def available() -> int:

@@ -11,18 +11,31 @@ the stream at an odd place, and a gathered write of such pieces was never quicke
 
 from libc.errno cimport EINTR, errno
 from libc.stdint cimport int64_t, uint8_t, uint64_t, uintptr_t
+from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 from posix.types cimport off_t
 
-
 cdef extern from "<unistd.h>" nogil:
     ssize_t pread(int fd, void *data, size_t length, off_t offset)
+
+cdef extern from "<pthread.h>" nogil:
+    ctypedef struct pthread_mutex_t:
+        pass
+    ctypedef struct pthread_cond_t:
+        pass
+    int pthread_mutex_init(pthread_mutex_t *mutex, const void *attributes)
+    int pthread_mutex_destroy(pthread_mutex_t *mutex)
+    int pthread_mutex_lock(pthread_mutex_t *mutex)
+    int pthread_mutex_unlock(pthread_mutex_t *mutex)
+    int pthread_cond_init(pthread_cond_t *condition, const void *attributes)
+    int pthread_cond_destroy(pthread_cond_t *condition)
+    int pthread_cond_wait(pthread_cond_t *condition, pthread_mutex_t *mutex)
+    int pthread_cond_broadcast(pthread_cond_t *condition)
 
 cdef extern from "_zero.h" nogil:
     int pyemu_zero(const uint8_t *data, size_t length)
     int pyemu_zero_select(const char *name)
     void pyemu_bits_set(uint64_t *word, uint64_t mask)
-    void pyemu_bits_clear(uint64_t *word, uint64_t mask)
 
 cdef extern from *:
     """
@@ -39,9 +52,6 @@ cdef enum:
     FLAGS = 0xfff
     # Largest record beside its page: word (8), length (1) and name (255) of the block, the byte of a zero page.
     OVERHEAD = 265
-    # Records of zero pages that are looked at with one system call, and data pages that are leapt over at a time.
-    WINDOW = 32 * 9
-    LEAP = 64
 
 pyemu_zero_select(NULL)
 
@@ -144,6 +154,57 @@ def gather_records(uintptr_t base, Py_ssize_t pages, Py_ssize_t page_size, const
     return filled, normal, zero, row, page
 
 
+# How far the records go that begin in the first *begin* bytes and are acceptable: continuing the block, inside of
+# *size* bytes of memory, whole within *length*. With *seen*, a bitmap, none of them is for a page that is in it, and
+# all get into it. The caller's bitmaps reach as far as the memory.
+cdef Py_ssize_t _follow(const uint8_t *data, Py_ssize_t begin, Py_ssize_t length, uint64_t size, uint64_t page_size,
+                        uint64_t *seen) noexcept nogil:
+    cdef Py_ssize_t at = 0, step
+    cdef uint64_t word, flags, number, mask
+    while at < begin and length - at >= 9:
+        word = _word(data + at)
+        flags = word & FLAGS
+        word -= flags
+        if word >= size or word % page_size:
+            break
+        if flags == (PAGE | CONTINUE):
+            step = 8 + <Py_ssize_t>page_size
+            if length - at < step:
+                break
+        elif flags == (ZERO | CONTINUE) and not data[at + 8]:
+            step = 9
+        else:
+            break
+        if seen != NULL:
+            number = word // page_size
+            mask = pyemu_bit64(number & 63)
+            if seen[number >> 6] & mask:
+                break
+            seen[number >> 6] |= mask
+        at += step
+    return at
+
+
+# Does what the records say that _follow() has found good; counts them.
+cdef void _scatter(uint8_t *memory, uint64_t page_size, const uint8_t *data, Py_ssize_t length, uint64_t *touched,
+                   int64_t *normal, int64_t *zero) noexcept nogil:
+    cdef Py_ssize_t at = 0
+    cdef uint64_t word, number
+    while at < length:
+        word = _word(data + at)
+        number = (word & ~<uint64_t>FLAGS) // page_size
+        if word & PAGE:
+            memcpy(memory + number * page_size, data + at + 8, page_size)
+            pyemu_bits_set(&touched[number >> 6], pyemu_bit64(number & 63))
+            normal[0] += 1
+            at += 8 + <Py_ssize_t>page_size
+        else:
+            if touched[number >> 6] & pyemu_bit64(number & 63):
+                memset(memory + number * page_size, 0, page_size)
+            zero[0] += 1
+            at += 9
+
+
 def scatter_records(uintptr_t base, Py_ssize_t pages, Py_ssize_t page_size, const uint8_t[::1] data,
                     uint64_t[::1] touched):
     """Copies the pages of records at the beginning of *data* to memory, as long as they continue one block.
@@ -162,33 +223,116 @@ def scatter_records(uintptr_t base, Py_ssize_t pages, Py_ssize_t page_size, cons
     """
     if touched.shape[0] < (pages + 63) // 64:
         raise ValueError(f"bitmap of {touched.shape[0]} words is too short for {pages} pages")
-    cdef uint8_t *memory = <uint8_t *>base
-    cdef Py_ssize_t at = 0, length = data.shape[0]
-    cdef uint64_t word, flags, size = <uint64_t>pages * <uint64_t>page_size
-    cdef int64_t number, normal = 0, zero = 0
+    cdef int64_t normal = 0, zero = 0
+    cdef Py_ssize_t taken
+    if not data.shape[0]:
+        return 0, 0, 0
     with nogil:
-        while length - at >= 9:
-            word = _word(&data[at])
-            flags = word & FLAGS
-            word -= flags
-            if word >= size or word % page_size:
+        taken = _follow(&data[0], data.shape[0], data.shape[0], <uint64_t>pages * <uint64_t>page_size, page_size, NULL)
+        _scatter(<uint8_t *>base, page_size, &data[0], taken, &touched[0], &normal, &zero)
+    return taken, normal, zero
+
+
+cdef class FileScatter:
+    """Does as :func:`scatter_records` for records in a file, with as many threads as call :meth:`work`.
+
+    The file is read in pieces. Where the records of a piece begin is known when the piece before has been followed
+    to its end; that is little work and done in turn, while reading and copying are done at the same time. A page that
+    comes a second time ends it, for pieces are copied in any order.
+
+    A file that ends, or that cannot be read, ends it before the record that is not whole.
+
+    Args:
+        fd: open for reading; the caller keeps it, as the memory, until all threads are back.
+        position: of the first record.
+        base, pages, page_size, touched: as for :func:`scatter_records`.
+        piece: bytes read at once.
+
+    Attributes:
+        end: position of the first record that was not taken.
+        normal, zero: data pages and zero pages taken.
+    """
+
+    cdef readonly int64_t end, normal, zero
+    cdef int _fd
+    cdef int64_t _start, _piece, _next, _turn
+    cdef uint8_t *_memory
+    cdef uint64_t _size, _page_size
+    cdef uint64_t[::1] _touched, _seen
+    cdef bint _stopped
+    cdef pthread_mutex_t _lock
+    cdef pthread_cond_t _moved
+
+    def __cinit__(self, int fd, int64_t position, uintptr_t base, Py_ssize_t pages, Py_ssize_t page_size,
+                  uint64_t[::1] touched, uint64_t[::1] seen, int64_t piece):
+        pthread_mutex_init(&self._lock, NULL)
+        pthread_cond_init(&self._moved, NULL)
+        if pages <= 0 or min(touched.shape[0], seen.shape[0]) < (pages + 63) // 64:
+            raise ValueError(f"bitmaps of {touched.shape[0]} and {seen.shape[0]} words for {pages} pages")
+        if piece < 8 + page_size or position < 0:
+            raise ValueError(f"pieces of {piece} bytes from position {position} for pages of {page_size}")
+        self._fd, self._start, self._piece, self.end = fd, position, piece, position
+        self._memory, self._size, self._page_size = <uint8_t *>base, <uint64_t>pages * <uint64_t>page_size, page_size
+        self._touched, self._seen = touched, seen
+
+    def __dealloc__(self):
+        pthread_cond_destroy(&self._moved)
+        pthread_mutex_destroy(&self._lock)
+
+    def work(self):
+        """Takes records until there are no more to take. Waits for other threads that are in here."""
+        cdef uint8_t *buffer = <uint8_t *>malloc(self._piece + 8 + self._page_size)
+        if buffer == NULL:
+            raise MemoryError(f"{self._piece} bytes for records")
+        with nogil:
+            self._work(buffer)
+        free(buffer)
+
+    cdef void _work(self, uint8_t *buffer) noexcept nogil:
+        cdef int64_t number, normal = 0, zero = 0, skipped, begin
+        cdef Py_ssize_t length, taken
+        pthread_mutex_lock(&self._lock)
+        while not self._stopped:
+            number = self._next
+            self._next += 1
+            pthread_mutex_unlock(&self._lock)
+            begin = self._start + number * self._piece
+            # A record may begin with the last byte of a piece.
+            length = _read(self._fd, buffer, self._piece + 8 + <int64_t>self._page_size, begin)
+            pthread_mutex_lock(&self._lock)
+            while self._turn != number and not self._stopped:
+                pthread_cond_wait(&self._moved, &self._lock)
+            if self._stopped:
                 break
-            number = word // page_size
-            if flags == (PAGE | CONTINUE):
-                if length - at < 8 + page_size:
-                    break
-                memcpy(memory + word, &data[at + 8], page_size)
-                pyemu_bits_set(&touched[number >> 6], pyemu_bit64(number & 63))
-                normal += 1
-                at += 8 + page_size
-            elif flags == (ZERO | CONTINUE) and not data[at + 8]:
-                if touched[number >> 6] & pyemu_bit64(number & 63):
-                    memset(memory + word, 0, page_size)
-                zero += 1
-                at += 9
-            else:
-                break
-    return at, normal, zero
+            skipped = self.end - begin
+            taken = 0
+            if skipped < length:
+                taken = _follow(buffer + skipped, self._piece - skipped, length - skipped, self._size,
+                                self._page_size, &self._seen[0])
+            self.end += taken
+            self._turn += 1
+            self._stopped = skipped + taken < self._piece
+            pthread_cond_broadcast(&self._moved)
+            pthread_mutex_unlock(&self._lock)
+            _scatter(self._memory, self._page_size, buffer + skipped, taken, &self._touched[0], &normal, &zero)
+            pthread_mutex_lock(&self._lock)
+        self.normal += normal
+        self.zero += zero
+        pthread_mutex_unlock(&self._lock)
+
+
+# Bytes read, fewer at the file's end and where reading fails: who comes to that place hears of it again.
+cdef Py_ssize_t _read(int fd, uint8_t *out, int64_t length, int64_t position) noexcept nogil:
+    cdef Py_ssize_t have = 0
+    cdef ssize_t done
+    while have < length:
+        done = pread(fd, out + have, length - have, position + have)
+        if done < 0 and errno == EINTR:
+            continue
+        if done <= 0:
+            break
+        have += done
+    return have
 
 
 def gather_pages(uintptr_t base, Py_ssize_t pages, Py_ssize_t page_size, const int64_t[::1] numbers,
@@ -269,168 +413,3 @@ def touch(const int64_t[::1] numbers, uint64_t[::1] touched):
     with nogil:
         for i in range(numbers.shape[0]):
             pyemu_bits_set(&touched[numbers[i] >> 6], pyemu_bit64(numbers[i] & 63))
-
-
-# Returns bytes read, fewer than asked for only at the file's end; -1 for an error, which whoever reads next meets again.
-cdef ssize_t _read(int fd, uint8_t *data, Py_ssize_t length, int64_t position) noexcept nogil:
-    cdef ssize_t done, have = 0
-    while have < length:
-        done = pread(fd, data + have, length - have, position + have)
-        if done < 0:
-            if errno == EINTR:
-                continue
-            return -1
-        if not done:
-            break
-        have += done
-    return have
-
-
-# 1 if the word is that of a data page with this offset, 0 of a zero page, -1 if of neither. Only arithmetic.
-cdef inline int _kind(uint64_t word, uint64_t offset) noexcept nogil:
-    if word == (offset | PAGE | CONTINUE):
-        return 1
-    return 0 if word == (offset | ZERO | CONTINUE) else -1
-
-
-# Whether at this position a record of the page with this offset seems to begin.
-cdef bint _begins(int fd, int64_t position, uint64_t offset) noexcept nogil:
-    cdef uint8_t word[8]
-    return _read(fd, word, 8, position) == 8 and _kind(_word(word), offset) >= 0
-
-
-cdef _check_range(int64_t first, int64_t count, Py_ssize_t pages, const uint64_t[::1] touched):
-    if first < 0 or count < 0 or first > pages or count > pages - first:
-        raise ValueError(f"{count} pages from page {first} on are not all in {pages} pages")
-    if touched.shape[0] < (pages + 63) // 64:
-        raise ValueError(f"bitmap of {touched.shape[0]} words is too short for {pages} pages")
-
-
-def scan_records(int fd, int64_t position, Py_ssize_t pages, Py_ssize_t page_size, int64_t first, int64_t most,
-                 int64_t data, const uint64_t[::1] touched):
-    """Finds where in a file a run of records ends, reading few of them.
-
-    A run is of pages that follow each other and are not known to hold anything. What is found is a guess: page data may
-    look like a record. :func:`read_records` finds out.
-
-    Args:
-        fd: the file.
-        position: of the record of page *first*.
-        pages, page_size: the memory's.
-        first, most: where the run begins, and how many pages it may have.
-        data: how many of them are expected to have data, for a first try.
-        touched: bitmap of pages that may not be zero, and end the run.
-
-    Returns:
-        (pages, position of the run's end, data pages among them)
-    """
-    _check_range(first, most, pages, touched)
-    cdef int64_t n = 0, normal = 0, at = position, end
-    cdef int64_t tries[3]
-    cdef uint64_t word
-    cdef uint8_t window[WINDOW]
-    cdef ssize_t have, used
-    cdef int64_t record = 8 + page_size, leap = 0
-    cdef int i, kind
-    with nogil:
-        while n < most and not touched[(first + n) >> 6] & pyemu_bit64((first + n) & 63):
-            n += 1
-        most, n = n, 0
-        tries[0], tries[1], tries[2] = data, most, 0
-        for i in range(3):
-            if most and 0 <= tries[i] <= most and first + most < pages:
-                end = position + most * 9 + tries[i] * (page_size - 1)
-                if _begins(fd, end, <uint64_t>(first + most) * page_size):
-                    n, at, normal = most, end, tries[i]
-                    break
-        while n < most:
-            have = _read(fd, window, WINDOW, at)
-            used = 0
-            kind = -1
-            while n < most and have - used >= 9:
-                word = _word(window + used)
-                kind = _kind(word, <uint64_t>(first + n) * page_size)
-                if kind:
-                    break
-                used += 9
-                n += 1
-            at += used
-            if kind < 0 or n == most:
-                break
-            if kind:
-                at += record
-                n += 1
-                normal += 1
-                if n >= leap and most - n >= LEAP:
-                    end = at + LEAP * record
-                    leap = n + LEAP
-                    if _begins(fd, end, <uint64_t>(first + leap) * page_size):
-                        n, at, normal = leap, end, normal + LEAP
-    return n, at, normal
-
-
-def read_records(int fd, int64_t position, int64_t end, uintptr_t base, Py_ssize_t pages, Py_ssize_t page_size,
-                 int64_t first, int64_t count, uint64_t[::1] touched, uint8_t[::1] buffer):
-    """Reads a run of records from a file into memory; several threads may read runs that have no page in common.
-
-    Args:
-        fd, position, pages, page_size, first: as for :func:`scan_records`.
-        end: the run's end.
-        base: host address of page 0; the caller keeps the memory alive.
-        count: pages of the run, all known to be zero.
-        touched: bitmap in which data pages are set.
-        buffer: room to read into; one that stays in the processor's cache is best.
-
-    Returns:
-        the number of data pages; -1 if there are other records at that place than these, or none that can be read, and
-        then memory and bitmap are what they were.
-    """
-    _check_range(first, count, pages, touched)
-    if buffer.shape[0] < page_size + 8:
-        raise ValueError(f"buffer of {buffer.shape[0]} bytes for records of pages of {page_size}")
-    cdef uint8_t *memory = <uint8_t *>base
-    cdef const uint8_t *record
-    cdef int64_t n = 0, normal = 0, number
-    cdef Py_ssize_t have, used = 1
-    cdef int kind = 0
-    with nogil:
-        while n < count and used and kind >= 0:
-            have = buffer.shape[0]
-            if end - position < have:
-                have = end - position
-            have = _read(fd, &buffer[0], have, position)
-            used = 0
-            while n < count and have - used >= 9:
-                record = &buffer[used]
-                number = first + n
-                kind = _kind(_word(record), <uint64_t>number * page_size)
-                if kind < 0 or (not kind and record[8]):
-                    kind = -1
-                    break
-                if kind:
-                    if have - used < 8 + page_size:
-                        break
-                    memcpy(memory + number * page_size, record + 8, page_size)
-                    pyemu_bits_set(&touched[number >> 6], pyemu_bit64(number & 63))
-                    normal += 1
-                used += 8 + page_size if kind else 9
-                n += 1
-            position += used
-        if n < count or position != end:
-            normal = -1
-    if normal < 0:
-        forget_records(base, pages, page_size, first, count, touched)
-    return normal
-
-
-def forget_records(uintptr_t base, Py_ssize_t pages, Py_ssize_t page_size, int64_t first, int64_t count,
-                   uint64_t[::1] touched):
-    """Undoes :func:`read_records`."""
-    _check_range(first, count, pages, touched)
-    cdef uint8_t *memory = <uint8_t *>base
-    cdef int64_t number
-    with nogil:
-        for number in range(first, first + count):
-            if touched[number >> 6] & pyemu_bit64(number & 63):
-                memset(memory + number * page_size, 0, page_size)
-                pyemu_bits_clear(&touched[number >> 6], pyemu_bit64(number & 63))

@@ -15,7 +15,6 @@ The core writes frames, sections and the block list, finds the dirty pages and h
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,10 +29,10 @@ from .framing import StreamReader, StreamWriter
 from .lazy import LazyRestore
 from .pages import Bits, BlockLike, Memory, PageCount, Runs, split_runs
 from .parameters import Parameter
+from .reading import reading_threads
 from .statistics import LoadStatistics
 
-#: Threads that fetch pages from fixed places, and pages of one job: 4 MiB, whole huge pages mostly.
-FETCH_THREADS = 4
+#: Pages of one job of a thread that fetches them: 4 MiB, whole huge pages mostly.
 FETCH_PORTION = 1024
 
 
@@ -188,12 +187,16 @@ class PageSource(ABC):
         """Sources with fixed places: brings pages to memory; callable from any thread."""
         raise NotImplementedError
 
-    def fetch_all(self) -> None:
-        """Fetches what is wanted, in several threads; called after :meth:`list_end`. Carriers do it in theirs."""
+    def fetch_all(self, *, waiting: int = 0) -> None:
+        """Fetches what is wanted, in several threads; called after :meth:`list_end`.
+
+        Args:
+            waiting: threads that are worth having where each waits for the disk.
+        """
         portions = [(block, part) for block, runs in self.wanted() for part in split_runs(runs, FETCH_PORTION)]
         if not portions:
             return
-        count = min(FETCH_THREADS, len(os.sched_getaffinity(0)), len(portions))
+        count = min(reading_threads(waiting=waiting), len(portions))
         with ThreadPoolExecutor(count, "restore") as threads:
             jobs = [threads.submit(self.fetch, block, part) for block, part in portions]
             try:

@@ -186,11 +186,10 @@ class StreamReader:
         self._at = self._end = 0
         self.channel.seek(position)
 
-    def pass_to(self, position: int) -> None:
-        """Goes on at *position*: what lies before it was read by other means, from the channel's descriptor."""
-        passed = position - self.position
-        self.seek(position)
-        self.transferred += passed
+    def passed(self, length: int) -> None:
+        """Leaves *length* bytes of a file out that were read from its descriptor."""
+        self.seek(self.position + length)
+        self.transferred += length
 
     def u8(self, what: str = "a section") -> int:
         return self.read(1, what)[0]

@@ -7,12 +7,7 @@ and the page, or one zero byte. All page work runs without the GIL; functions ma
 
 from __future__ import annotations
 
-import os
-import queue
-from collections import deque
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+import threading
 
 import numpy as np
 import numpy.typing as npt
@@ -20,11 +15,11 @@ import numpy.typing as npt
 from . import _records
 from .channel import Buffer
 from .framing import StreamReader, StreamWriter
-from .pages import Bits, BlockLike, Memory, PageCount, Runs, page_count
+from .pages import Bits, BlockLike, Memory, PageCount, Runs, new_bits, page_count
+from .reading import reading_threads
 
 __all__ = [
     "Numbers",
-    "RecordReader",
     "RecordWriter",
     "clear_touched",
     "gather_pages",
@@ -32,6 +27,7 @@ __all__ = [
     "runs_of_numbers",
     "scatter_pages",
     "scatter_records",
+    "scatter_stream",
     "slices",
     "sort_pages",
     "touch",
@@ -43,14 +39,10 @@ Numbers = npt.NDArray[np.int64]
 #: Bytes of records put together at a time: enough for few system calls, little enough to stay in cache.
 GATHERED = 512 << 10
 
-#: Pages of a run of records that one thread reads: 4 MiB of memory, whole huge pages mostly.
-RUN = 1024
-#: Pages below which a run is not worth it.
-SHORTEST_RUN = 256
-#: Bytes of records that a thread reads at a time, into the same memory again and again: they stay in cache.
-SCATTERED = 128 << 10
-#: Threads at most; more than these wait for memory, not for each other.
-MOST_READERS = 8
+#: Bytes of a file that a thread reads and copies at a time: they stay in its processor's cache between the two.
+PIECE = 1 << 20
+#: Bytes of a file from which on several threads are worth their start.
+WORTH_THREADS = 4 << 20
 
 
 class RecordWriter:
@@ -82,101 +74,6 @@ class RecordWriter:
         return count
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """Records of pages that follow each other, between two positions, and the thread that reads them."""
-
-    first: int
-    count: int
-    end: int
-    job: Future[int]
-
-
-class RecordReader:
-    """Takes long runs of records from a file, in several threads.
-
-    Where a record begins is known only when all before it have been looked at. For pages that follow each other it can be
-    guessed: the word of a page far ahead stands where it would if a certain number of those before had data. The threads
-    check every record, so a guess that was wrong is found out; what was read then is undone, and nothing is guessed any more.
-    Channels that are no files are left alone.
-    """
-
-    def __init__(self, stream: StreamReader) -> None:
-        self._stream = stream
-        self._count = min(MOST_READERS, len(os.sched_getaffinity(0)))
-        self._enabled = stream.channel.seekable and stream.size is not None and self._count > 1
-        self._threads: ThreadPoolExecutor | None = None
-        #: One for each run that is being read.
-        self._buffers: queue.SimpleQueue[bytearray] = queue.SimpleQueue()
-
-    def take(self, block: Memory, first: int, touched: Bits, loaded: Callable[[int, int], object]) -> None:
-        """Takes the records at the stream's position if they are a run of pages, from page *first* on, that is long enough.
-
-        Args:
-            block: where to, the block of the record before.
-            first: the page expected next.
-            touched: as for :func:`scatter_records`. Pages in it end the run.
-            loaded: called now and then with data pages and zero pages that have come.
-        """
-        if not self._enabled:
-            return
-        fd, pages = self._stream.channel.fileno(), page_count(block)
-        position, data, more = self._stream.position, RUN, True
-        runs: deque[_Run] = deque()
-        try:
-            while more or runs:
-                if more and len(runs) <= self._count:
-                    most = RUN - first % RUN
-                    most = min(most if most >= SHORTEST_RUN else most + RUN, pages - first)
-                    count, end, data = _records.scan_records(fd, position, pages, block.page_size, first, most, data, touched)
-                    more = count >= SHORTEST_RUN
-                    if more:
-                        runs.append(_Run(first, count, end, self._start(fd, block, position, end, first, count, touched)))
-                        first, position = first + count, end
-                    continue
-                run, found = runs[0], runs[0].job.result()
-                if found < 0:
-                    # At the position where it began, the stream is read as if nobody had looked ahead.
-                    self._enabled = False
-                    self._undo(block, runs, touched)
-                    return
-                self._stream.pass_to(run.end)
-                runs.popleft()
-                loaded(found, run.count - found)
-        finally:
-            # Whatever happened: nobody writes to memory any more when this returns.
-            wait([run.job for run in runs])
-
-    def _start(self, fd: int, block: Memory, position: int, end: int, first: int, count: int, touched: Bits) -> Future[int]:
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(self._count, "records")
-            for _ in range(self._count):
-                self._buffers.put(bytearray(SCATTERED))
-
-        def read() -> int:
-            buffer = self._buffers.get()
-            try:
-                return _records.read_records(
-                    fd, position, end, block.pointer, page_count(block), block.page_size, first, count, touched, buffer
-                )
-            finally:
-                self._buffers.put(buffer)
-
-        return self._threads.submit(read)
-
-    @staticmethod
-    def _undo(block: Memory, runs: deque[_Run], touched: Bits) -> None:
-        """The place where these began was a wrong guess, though they may look right."""
-        for run in runs:
-            if run.job.result() >= 0:
-                _records.forget_records(block.pointer, page_count(block), block.page_size, run.first, run.count, touched)
-
-    def close(self) -> None:
-        """Lets the threads go."""
-        if self._threads is not None:
-            self._threads.shutdown()
-
-
 def scatter_records(block: Memory, data: Buffer, touched: Bits) -> tuple[int, int, int]:
     """Copies the pages of those records at the beginning of *data* that continue *block* to its memory.
 
@@ -192,6 +89,49 @@ def scatter_records(block: Memory, data: Buffer, touched: Bits) -> tuple[int, in
         (bytes taken, data pages, zero pages)
     """
     return _records.scatter_records(block.pointer, page_count(block), block.page_size, data, touched)
+
+
+def scatter_stream(block: Memory, stream: StreamReader, touched: Bits) -> tuple[int, int]:
+    """Takes all records from *stream* that continue *block*, as far as they have come.
+
+    As :func:`scatter_records`, and where the stream is a large file in which many follow, by several threads that read
+    and copy different pieces of it at the same time. Of a connection only what is here is taken: behind the last page of
+    a live stream nothing comes until it was answered.
+
+    Returns:
+        (data pages, zero pages)
+    """
+    normal = zero = 0
+    while True:
+        data = stream.buffered()
+        taken, more_normal, more_zero = scatter_records(block, data, touched)
+        if not taken:
+            return normal, zero
+        # A record that is not whole is what the buffer ends with when many of them follow.
+        ended = len(data) - taken >= 9 + block.page_size
+        stream.skip(taken)
+        normal, zero = normal + more_normal, zero + more_zero
+        if not ended and stream.channel.seekable:
+            more_normal, more_zero = _scatter_file(block, stream, touched)
+            normal, zero = normal + more_normal, zero + more_zero
+
+
+def _scatter_file(block: Memory, stream: StreamReader, touched: Bits) -> tuple[int, int]:
+    position, size = stream.position, stream.size
+    if size is None or size - position < WORTH_THREADS:
+        return 0, 0
+    pages = page_count(block)
+    work = _records.FileScatter(
+        stream.channel.fileno(), position, block.pointer, pages, block.page_size, touched, new_bits(pages), PIECE
+    )
+    threads = [threading.Thread(target=work.work, name="restore") for _ in range(reading_threads() - 1)]
+    for thread in threads:
+        thread.start()
+    work.work()
+    for thread in threads:
+        thread.join()
+    stream.passed(work.end - position)
+    return work.normal, work.zero
 
 
 def sort_pages(block: Memory, runs: Runs) -> tuple[Numbers, Numbers]:

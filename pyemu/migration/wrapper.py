@@ -123,8 +123,8 @@ class SourceWrapper(PageSource):
     def fetch(self, block: Memory, runs: Runs) -> None:
         self.below.fetch(block, runs)
 
-    def fetch_all(self) -> None:
-        self.below.fetch_all()
+    def fetch_all(self, *, waiting: int = 0) -> None:
+        self.below.fetch_all(waiting=waiting)
 
     def finish(self) -> None:
         self.below.finish()

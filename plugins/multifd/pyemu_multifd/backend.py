@@ -9,7 +9,6 @@ does not matter as long as no page is in two at once, and that holds within one 
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -92,7 +91,7 @@ class MultifdBackend(MigrationBackend):
         if not below.fixed_places:
             method = self._method(context.parameters)
             return PacketSource(below, context, None if method is None else (method[0], method[2]))
-        return MultifdSource(below, context.parameters["multifd-channels"])
+        return MultifdSource(below, context.parameters["multifd-channels"] if context.parameters["direct-io"] else 0)
 
 
 class MultifdSink(PageSink):
@@ -147,11 +146,19 @@ class MultifdSink(PageSink):
 
 
 class MultifdSource(PageSource):
-    """Fetches the pages of the source below from several threads."""
+    """Fetches the pages of the source below from several threads.
 
-    def __init__(self, below: PageSource, channels: int) -> None:
+    With how many channels a file was written does not matter to those who read it: there are as many threads as
+    processors, and more only where each waits for the disk.
+
+    Args:
+        below: has places.
+        waiting: threads that are worth having there.
+    """
+
+    def __init__(self, below: PageSource, waiting: int) -> None:
         self._below = below
-        self._channels = channels
+        self._waiting = waiting
 
     def block_header(self, block: BlockLike) -> None:
         self._below.block_header(block)
@@ -171,16 +178,8 @@ class MultifdSource(PageSource):
     def fetch(self, block: Memory, runs: Runs) -> None:
         self._below.fetch(block, runs)
 
-    def fetch_all(self) -> None:
-        # A file does not care how many read it: it may well have been written by fewer threads than there are processors.
-        workers = Workers(max(self._channels, len(os.sched_getaffinity(0))), "multifd-recv")
-        try:
-            for block, runs in self.wanted():
-                for portion in split_runs(runs, PORTION):
-                    workers.give(lambda _, block=block, portion=portion: self.fetch(block, portion))  # type: ignore[misc]
-            workers.wait()
-        finally:
-            workers.close()
+    def fetch_all(self, *, waiting: int = 0) -> None:
+        self._below.fetch_all(waiting=max(waiting, self._waiting))
 
     def finish(self) -> None:
         self._below.finish()

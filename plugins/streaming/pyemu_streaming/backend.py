@@ -3,8 +3,7 @@
 
 A record is a 64-bit word, the page's offset in its block with flags in the low bits, then the name of
 the block unless it is the one of the record before, then the page's bytes, or one zero byte for a
-page of zeros. Records are put together and taken apart by compiled code, 512 KiB at a time; from a file,
-several threads take long runs of them.
+page of zeros. Records are put together and taken apart by compiled code, 512 KiB at a time.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from pyemu.migration import LoadContext, MigrationBackend, PageIndex, PageSink, 
 from pyemu.migration import pages as page_io
 from pyemu.migration.faults import load_fault
 from pyemu.migration.pages import Bits, BlockLike, Memory
-from pyemu.migration.records import Numbers, RecordReader, RecordWriter, clear_touched, scatter_records, touch
+from pyemu.migration.records import Numbers, RecordWriter, clear_touched, scatter_stream, touch
 
 ZERO: Final = 0x002
 PAGE: Final = 0x008
@@ -68,7 +67,6 @@ class StreamingSource(PageSource):
         self._statistics = context.statistics
         self._blocks: dict[str, BlockLike] = {}
         self._current: BlockLike | None = None
-        self._runs = RecordReader(context.stream)
         self.touched: dict[str, Bits] = {}
         #: For files opened as data: page numbers and positions, in the order of the stream.
         self._found: dict[str, list[tuple[Numbers, Numbers]]] = {}
@@ -104,7 +102,7 @@ class StreamingSource(PageSource):
                 raise load_fault(f"Found a zero page with value {byte}")
             self._zero(block, np.array([value // block.page_size]))
         if self._into_memory:
-            self._more(_memory(block), value // block.page_size)
+            self._more(_memory(block))
         elif kind == PAGE:
             self._note_pages(block)
         else:
@@ -138,21 +136,9 @@ class StreamingSource(PageSource):
         else:
             self._note(block, numbers, np.full(len(numbers), -1))
 
-    def _more(self, block: Memory, page: int) -> None:
-        """Takes all records behind that of *page* which continue the block and are at hand."""
-        touched = self.touched[block.idstr]
-        self._runs.take(block, page + 1, touched, self._statistics.loaded)
-        while True:
-            # What is here and no more: behind the last page of a live stream nothing comes until it was answered.
-            view = self._stream.buffered()
-            taken, normal, zero = scatter_records(block, view, touched)
-            if not taken:
-                return
-            self._stream.skip(taken)
-            self._statistics.loaded(normal, zero)
-
-    def close(self) -> None:
-        self._runs.close()
+    def _more(self, block: Memory) -> None:
+        """Takes all further records of the same block that are at hand."""
+        self._statistics.loaded(*scatter_stream(block, self._stream, self.touched[block.idstr]))
 
     # -- files as data ----------------------------------------------------------------------------
 
