@@ -39,6 +39,7 @@ HIGHEST_MULTIWORD, HIGHEST_ULTRA = 2, 5
 LBA48_SECTORS = 1 << 48
 
 ACTIVE, STANDBY = 0xFF, 0x00  # what CHECK POWER MODE answers
+ASLEEP = 0x01  # never answered: only a reset wakes the device
 
 
 def ata_string(text: str, length: int) -> bytes:
@@ -118,7 +119,7 @@ class ATADisk:
         heads, sectors: the translation that CHS addresses go through.
         write_cache: whether a write may be reported before it is flushed.
         keep: whether a software reset leaves these settings alone.
-        power: what CHECK POWER MODE answers.
+        power: what CHECK POWER MODE answers, or :data:`ASLEEP`.
         mode: the DMA mode that SET FEATURES selected, 0 for none.
         dma: whether the channel has a bus master; without one the disk offers no DMA.
     """

@@ -108,6 +108,15 @@ class CDROM:
             self.medium = medium
             self.attention = MEDIUM_CHANGED
 
+    def move_tray(self, out: bool) -> None:
+        """The guest opens or closes the tray; a medium that comes in is told of like a new one (MMC-3, 6.42)."""
+        if out == self.open:
+            return
+        self.open = out
+        if self.medium is not None:
+            self.event = EVENT_REMOVED if out else EVENT_NEW
+            self.attention = 0 if out else MEDIUM_CHANGED
+
     def read(self, block: int, count: int) -> bytes:
         """Whole blocks.
 
@@ -251,6 +260,11 @@ class CDROM:
         raw[510] = 0xA5
         raw[511] = -sum(raw) & 0xFF
         return bytes(raw)
+
+
+def block_at(minute: int, second: int, frame: int) -> int:
+    """The block at a time; negative in the two seconds before the first."""
+    return (minute * SECONDS + second) * FRAMES + frame - PREGAP
 
 
 def _time(block: int) -> tuple[int, int, int]:

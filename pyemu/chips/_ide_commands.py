@@ -9,6 +9,7 @@ from ..device import BlockBackend
 from ._ata import (
     ABORTED,
     ACTIVE,
+    ASLEEP,
     DEVICE_HEAD,
     DEVICE_LBA,
     FEATURE_TRANSFER_MODE,
@@ -27,13 +28,14 @@ from ._packet import Packets
 
 EXECUTE_DIAGNOSTIC, DEVICE_RESET, PACKET, IDENTIFY_PACKET = 0x90, 0x08, 0xA0, 0xA1
 READ_BUFFER, WRITE_BUFFER, SET_FEATURES = 0xE4, 0xE8, 0xEF
+SLEEP = frozenset({0x99, 0xE6})
 MULTIPLE = frozenset({0xC4, 0xC5, 0x29, 0x39})
 #: Commands with 48-bit addresses and 16-bit counts.
 EXTENDED = frozenset({0x24, 0x25, 0x27, 0x29, 0x34, 0x35, 0x39, 0x42})
 #: What a packet device carries out; it aborts the rest.
-PACKET_DEVICE = frozenset({DEVICE_RESET, PACKET, IDENTIFY_PACKET, SET_FEATURES, 0xE0, 0xE1, 0xE5, 0xE6})
+PACKET_DEVICE = frozenset({DEVICE_RESET, PACKET, IDENTIFY_PACKET, SET_FEATURES, 0xE0, 0xE1, 0xE5, *SLEEP})
 #: Commands that say themselves what becomes of the power mode; any other wakes the disk.
-POWER_COMMANDS = frozenset({0x94, 0x95, 0x96, 0x97, 0x98, 0xE0, 0xE1, 0xE2, 0xE3, 0xE5})
+POWER_COMMANDS = frozenset({0x94, 0x95, 0x96, 0x97, 0x98, 0xE0, 0xE1, 0xE2, 0xE3, 0xE5, *SLEEP})
 
 
 class Commands(Packets):
@@ -63,6 +65,10 @@ class Commands(Packets):
             return
         packet_device = self.cdrom.present
         if self.disk.drive is None and not packet_device:
+            return
+        if self.disk.power == ASLEEP and not (packet_device and command == DEVICE_RESET):
+            # ATA-6, 6.12: a sleeping device hears nothing but resets.
+            self.warn_once("asleep", "command %#04x to a device that sleeps ignored", command)
             return
         self._stop()
         self.interrupt = 0
@@ -156,17 +162,18 @@ class Commands(Packets):
 
     # -- reading and writing ----------------------------------------------------------------------
 
-    def _read(self, count: int) -> bytes | None:
-        """*count* sectors from the present one; None after an error, which is reported."""
-        if self.sector + count > self.disk.total:
+    def _read(self, view: memoryview) -> bool:
+        """Fills *view* with whole sectors from the present one; false after an error, which is reported."""
+        if self.sector + len(view) // SECTOR > self.disk.total:
             self._fail_at(ID_NOT_FOUND)
-            return None
+            return False
         try:
-            return self.drive.read(self.sector * SECTOR, count * SECTOR)
+            self.drive.read_into(self.sector * SECTOR, view)
         except OSError as error:
             self.warn_once(f"read {error}", "reading sector %d: %s", self.sector, error)
             self._fail_at(UNCORRECTABLE)
-            return None
+            return False
+        return True
 
     def _write(self, data: bytes) -> bool:
         """Whether whole sectors could be written at the present one; an error is reported."""
@@ -189,9 +196,7 @@ class Commands(Packets):
 
     def _load_block(self) -> None:
         count = self._block_sectors()
-        data = self._read(count)
-        if data is not None:
-            self.buffer[: count * SECTOR] = data
+        if self._read(memoryview(self.buffer)[: count * SECTOR]):
             self._open_block(PHASE_IN, count * SECTOR)
             self._move_on(count)
             self._interrupt()
@@ -236,8 +241,8 @@ class Commands(Packets):
             master.short()
             return
         if self.phase == PHASE_DMA_IN:
-            data = self._read(count)
-            if data is None:
+            data = memoryview(self.stage)[: count * SECTOR]
+            if not self._read(data):
                 return
             scatter(master.memory, segments, data)
         elif not self._write(gather(master.memory, segments)):
@@ -307,12 +312,17 @@ class Commands(Packets):
         self.disk.power = ACTIVE if self.command & 1 else STANDBY
         self._succeed()
 
+    def _sleep(self) -> None:
+        self.disk.power = ASLEEP
+        self._succeed()
+
     def _check_power(self) -> None:
         self.count = self.disk.power
         self._succeed()
 
     def _reset_device(self) -> None:
         # Ends without an interrupt.
+        self.disk.power = ACTIVE
         self.device_reset(self.selected)
 
 
@@ -331,6 +341,7 @@ COMMANDS: dict[int, Callable[[Commands], None]] = {
         ((0x91,), Commands._initialize_parameters),
         ((0x94, 0x95, 0x96, 0x97, 0xE0, 0xE1, 0xE2, 0xE3), Commands._set_power),
         ((0x98, 0xE5), Commands._check_power),
+        (SLEEP, Commands._sleep),
         ((PACKET,), Commands._packet),
         ((IDENTIFY_PACKET,), Commands._identify_packet),
         ((0xC6,), Commands._set_multiple),

@@ -62,12 +62,14 @@ class Transfers(IDECore):
         disks, cdroms: per device; what is not there has no drive.
         files: their registers.
         bus_master: who carries DMA, None on a channel without.
+        stage: what one step of DMA reads from a disk, on its way to memory.
     """
 
     disks: list[ATADisk]
     cdroms: list[CDROM]
     files: list[TaskFile]
     bus_master: DMAMaster | None
+    stage: bytearray
     dma_timer: Timer
     id: str
     command: int
@@ -154,7 +156,7 @@ class Transfers(IDECore):
         raise NotImplementedError
 
 
-def scatter(memory: AddressSpace | None, segments: Segments, data: bytes) -> None:
+def scatter(memory: AddressSpace | None, segments: Segments, data: bytes | memoryview) -> None:
     """Stores *data* at the places in memory."""
     view, at = memoryview(data), 0
     for address, length in segments:

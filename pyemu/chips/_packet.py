@@ -18,6 +18,7 @@ from ._atapi import (
     PACKET,
     UNIT_ATTENTION,
     PacketError,
+    block_at,
 )
 from ._ide import BUFFER_SIZE, PHASE_IDLE, PHASE_IN, PHASE_OUT
 from ._ide_transfer import DMA_STEP, DMAMaster, Transfers, scatter, sectors_of
@@ -29,7 +30,7 @@ FEATURE_DMA = 0x01
 TEST_UNIT_READY, REQUEST_SENSE, INQUIRY, START_STOP, PREVENT_ALLOW = 0x00, 0x03, 0x12, 0x1B, 0x1E
 READ_CAPACITY, READ_10, SEEK_10, READ_TOC, GET_CONFIGURATION = 0x25, 0x28, 0x2B, 0x43, 0x46
 GET_EVENT_STATUS, READ_DISC_INFORMATION, MODE_SENSE_10, READ_12 = 0x4A, 0x51, 0x5A, 0xA8
-MECHANISM_STATUS, READ_CD = 0xBD, 0xBE
+READ_CD_MSF, SET_CD_SPEED, MECHANISM_STATUS, READ_CD = 0xB9, 0xBB, 0xBD, 0xBE
 #: These are carried out with a unit attention waiting, and do not report it.
 UNDISTURBED = frozenset({REQUEST_SENSE, INQUIRY, GET_EVENT_STATUS, GET_CONFIGURATION})
 
@@ -214,7 +215,7 @@ class Packets(Transfers):
         if packet[4] & 2:  # load or eject
             if drive.locked and not packet[4] & 1:
                 raise PacketError(ILLEGAL_REQUEST, LOCKED, 2)
-            drive.open = not packet[4] & 1
+            drive.move_tray(out=not packet[4] & 1)
         self._end_packet()
 
     def _prevent_allow(self, packet: bytes) -> None:
@@ -232,11 +233,21 @@ class Packets(Transfers):
         self._read_blocks(block, count)
 
     def _read_cd(self, packet: bytes) -> None:
-        (block,) = struct.unpack_from(">I", packet, 2)
-        count = int.from_bytes(packet[6:9], "big")
+        if packet[0] == READ_CD_MSF:
+            block = block_at(*packet[3:6])
+            count = block_at(*packet[6:9]) - block
+            if block < 0 or count < 0:
+                raise PacketError(ILLEGAL_REQUEST, BAD_FIELD)
+        else:
+            (block,) = struct.unpack_from(">I", packet, 2)
+            count = int.from_bytes(packet[6:9], "big")
         if packet[1] & 0x1C not in (0x00, 0x08, 0x14) or packet[9] not in (0x00, 0x10) or packet[10] & 7:
             raise PacketError(ILLEGAL_REQUEST, BAD_FIELD)  # user data is all that an image of blocks has
         self._read_blocks(block, count if packet[9] else 0)
+
+    def _set_speed(self, packet: bytes) -> None:
+        # Nothing takes time here, so every speed is as good.
+        self._end_packet()
 
     def _seek_packet(self, packet: bytes) -> None:
         self.cdrom.need_medium()
@@ -279,6 +290,8 @@ PACKETS: dict[int, Callable[[Packets, bytes], None]] = {
     READ_10: Packets._read_packet,
     READ_12: Packets._read_packet,
     READ_CD: Packets._read_cd,
+    READ_CD_MSF: Packets._read_cd,
+    SET_CD_SPEED: Packets._set_speed,
     SEEK_10: Packets._seek_packet,
     READ_TOC: Packets._read_toc,
     MODE_SENSE_10: Packets._mode_sense,

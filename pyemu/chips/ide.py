@@ -24,7 +24,7 @@ from ._atapi import CDROM, EVENT_EJECT_REQUEST, SIGNATURE
 from ._atapi import PACKET as PACKET_LENGTH
 from ._ide import BUFFER_SIZE, PHASE_IDLE, PHASE_IN, PHASE_OUT
 from ._ide_commands import IDENTIFY_PACKET, MULTIPLE, PACKET, WRITE_BUFFER, Commands
-from ._ide_transfer import PHASE_DMA_IN, PHASE_DMA_OUT, DMAMaster
+from ._ide_transfer import DMA_STEP, PHASE_DMA_IN, PHASE_DMA_OUT, DMAMaster
 
 if TYPE_CHECKING:
     from ..device import BlockBackend
@@ -82,7 +82,7 @@ class IDEChannel(Commands, ISAFunction):
         ),
     )
     register_tables = (_registers.IDE,)
-    volatile = frozenset({"control_base", "pio_control", "drive0", "drive1", "bus_master"})
+    volatile = frozenset({"control_base", "pio_control", "drive0", "drive1", "bus_master", "stage"})
 
     control_base: int | None
     drive0: BlockBackend | None
@@ -92,6 +92,7 @@ class IDEChannel(Commands, ISAFunction):
         super().__init__(**properties)
         self.pio_control: PortioList | None = None
         self.bus_master: DMAMaster | None = None
+        self.stage = bytearray(DMA_STEP)
         drives = (self.drive0, self.drive1)
         self.disks = []
         self.cdroms = []

@@ -109,6 +109,26 @@ class BlockBackend:
             parts.append(self._overlay.read(start, size) if written else self._read_file(start, size))
         return b"".join(parts)
 
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """As :meth:`read`, but fills *buffer*, which is writable and counts in bytes: nothing is allocated on the way.
+
+        Raises:
+            ValueError: the range is not inside the disk.
+            OSError: the host could not read; what the buffer holds then is undefined.
+        """
+        self._check(offset, len(buffer))
+        if self._overlay is not None:
+            buffer[:] = self.read(offset, len(buffer))
+            return
+        done = 0
+        while done < len(buffer):
+            more = os.preadv(self._fd, [buffer[done:]], offset + done)
+            if not more:
+                # As in _read_file(): past the end of the file.
+                buffer[done:] = bytes(len(buffer) - done)
+                return
+            done += more
+
     def write(self, offset: int, data: bytes) -> None:
         """Stores *data* at *offset*.
 

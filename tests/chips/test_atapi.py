@@ -15,6 +15,7 @@ from pyemu.errors import ConfigError, MigrationError
 BLOCKS = 300
 CONTENT = random.Random(5).randbytes(BLOCKS * 2048)
 CHANGED, RESET, TRAY_OPEN = (6, 0x28, 0), (6, 0x29, 0), (2, 0x3A, 2)
+EVENTS = (0x4A, 1, 0, 0, 0x10, 0, 0, 0, 8)
 OUT_OF_RANGE, BAD_FIELD, BAD_COMMAND, LOCKED = (5, 0x21, 0), (5, 0x24, 0), (5, 0x20, 0), (5, 0x53, 2)
 
 
@@ -260,6 +261,8 @@ def test_another_medium(cd, image, tmp_path):
         assert cd.status() == (READY | ERR, 0x24)
         assert cd.sense() == TRAY_OPEN
         cd.packet(0x1B, 0, 0, 0, 3)
+        cd.send(*read_10(0, 1))
+        assert cd.sense() == CHANGED
         assert cd.packet(*read_10(0, 1))[0][:5] == b"other"
 
 
@@ -270,8 +273,55 @@ def test_the_tray(cd):
         assert cd.status() == (READY | ERR, 0x24)
         assert cd.sense() == TRAY_OPEN
     assert cd.packet(0xBD, 0, 0, 0, 0, 0, 0, 0, 0, 8)[0][1] == 0x10
+    assert cd.packet(*EVENTS)[0].hex() == "0006041003030000", "removed"
+    cd.packet(0x1B, 0, 0, 0, 2)
+    assert cd.packet(*EVENTS)[0][4] == 0, "it was out already"
     cd.packet(0x1B, 0, 0, 0, 3)
+    assert cd.packet(*EVENTS)[0].hex() == "0006041002020000", "a new medium"
+    cd.send(0)
+    assert cd.status() == (READY | ERR, 0x64)
+    assert cd.sense() == (6, 0x28, 0)
     assert cd.packet(*read_10(0, 1))[0] == CONTENT[:2048]
+
+
+def test_an_empty_tray_brings_no_news(image):
+    cd = Driver(image)
+    cd.chip.cdroms[0].medium = None
+    cd.sense()
+    cd.packet(0x1B, 0, 0, 0, 2)
+    cd.packet(0x1B, 0, 0, 0, 3)
+    assert cd.packet(*EVENTS)[0].hex() == "0006041000000000"
+    cd.send(0)
+    assert cd.sense() == (2, 0x3A, 1)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "blocks"), [((0, 2, 0), (0, 2, 1), (0, 1)), ((0, 2, 3), (0, 2, 6), (3, 6)), ((0, 2, 1), (0, 2, 1), (1, 1))]
+)
+def test_blocks_by_time(cd, start, end, blocks):
+    first, last = blocks
+    assert cd.packet(0xB9, 0, 0, *start, *end, 0x10)[0] == CONTENT[first * 2048 : last * 2048]
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "code"), [((0, 0, 0), (0, 2, 1), 0x24), ((0, 2, 2), (0, 2, 1), 0x24), ((99, 0, 0), (99, 0, 1), 0x21)]
+)
+def test_times_that_the_medium_does_not_have(cd, start, end, code):
+    cd.send(0xB9, 0, 0, *start, *end, 0x10)
+    assert cd.sense() == (5, code, 0)
+
+
+def test_any_speed_will_do(cd):
+    cd.send(0xBB, 0, 0xFF, 0xFF, 0xFF, 0xFF)
+    assert cd.status() == (READY, 0)
+
+
+def test_a_sleeping_drive_wakes_when_it_is_reset(cd):
+    cd.write(0x1F7, 0xE6)
+    cd.write(0x1F7, 0xA0)
+    assert cd.status()[0] == READY, "no packet is asked for"
+    cd.write(0x1F7, 0x08)
+    assert cd.packet(0)[0] == b""
 
 
 def test_a_locked_tray_stays_in(cd, image):

@@ -309,7 +309,7 @@ def test_an_image_the_host_cannot_access(ide, image, monkeypatch):
     def fail(*args):
         raise OSError(5, "Input/output error")
 
-    for name in ("read", "write", "flush"):
+    for name in ("read_into", "write", "flush"):
         monkeypatch.setattr(image, name, fail)
     ide.lba(3)
     assert ide.run(READ) == (READY | ERR, 0x40)
@@ -343,6 +343,25 @@ def test_power_modes(ide):
     ide.run(VERIFY)
     ide.run(0xE5)
     assert ide.read(COUNT) == 0xFF
+
+
+@pytest.mark.parametrize("code", [0x99, 0xE6])
+def test_a_sleeping_disk_hears_nothing_but_a_reset(ide, image, code):
+    assert ide.run(code) == (READY, 0)
+    ide.lba(0)
+    assert ide.run(IDENTIFY) == (READY, 0)
+    assert (ide.irq, ide.read(CONTROL) & DRQ) == (0, 0)
+    copy = IDE(image)
+    copy.load(ide.save())
+    for each in (ide, copy):
+        assert each.run(READ) == (READY, 0), "asleep"
+        each.write(CONTROL, 4)
+        each.write(CONTROL, 0)
+        each.lba(7)
+        assert each.run(READ)[0] == READY | DRQ
+        assert each.take(512) == CONTENT[7 * 512 : 8 * 512]
+        each.run(0xE5)
+        assert each.read(COUNT) == 0xFF
 
 
 @pytest.mark.parametrize(("feature", "count", "good"), [(0x02, 0, 1), (0x03, 0x0C, 1), (0x03, 0x22, 0), (0x77, 0, 0)])
@@ -481,7 +500,7 @@ def test_a_transfer_that_cannot_be_is_refused(ide, image, state):
 def test_an_exception_of_the_backend_is_the_fault_of_the_access(ide, access, fault, monkeypatch):
     ide.lba(0, 2)
     ide.write(COMMAND, READ)
-    monkeypatch.setattr(ide.chip.drive0, "read", lambda offset, length: 1 / 0)
+    monkeypatch.setattr(ide.chip.drive0, "read_into", lambda offset, buffer: 1 / 0)
     with pytest.raises(DeviceError, match=fault) as caught:
         access(ide)
     assert isinstance(caught.value.__cause__, ZeroDivisionError)

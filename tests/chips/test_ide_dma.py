@@ -218,7 +218,7 @@ def test_an_image_that_cannot_be_read(ide, image, monkeypatch):
     def fail(*args):
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(image, "read", fail)
+    monkeypatch.setattr(image, "read_into", fail)
     monkeypatch.setattr(image, "write", fail)
     for command, error, to_memory in ((READ_DMA, 0x40, True), (WRITE_DMA, 0x04, False)):
         ide.regions((MEMORY, 512))

@@ -56,6 +56,19 @@ def test_the_last_sector_is_filled_up_with_zeros(tmp_path):
         assert drive.read(0, 1024) == b"x" * 700 + bytes(324)
 
 
+@pytest.mark.parametrize("options", ["", ",snapshot=on"])
+def test_a_buffer_is_filled_like_a_read(tmp_path, options):
+    path = tmp_path / "odd"
+    path.write_bytes(bytes(range(1, 251)) * 3)
+    with open_drive(spec(path, options)) as drive:
+        drive.write(100, b"new")
+        buffer = bytearray(b"?" * 1000)
+        drive.read_into(20, memoryview(buffer)[10:990])
+        assert buffer == b"?" * 10 + drive.read(20, 980) + b"?" * 10
+        with pytest.raises(ValueError, match="not inside"):
+            drive.read_into(1000, memoryview(buffer)[:25])
+
+
 def test_its_spec_opens_it_again(image):
     with open_drive(spec(image, ",if=floppy,index=1,readonly=on")) as drive:
         text = drive.spec
