@@ -7,6 +7,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from ..device import VMState, vmstate
+from ._ide import Latches
 
 if TYPE_CHECKING:
     from ..device import BlockBackend
@@ -48,7 +49,7 @@ def ata_string(text: str, length: int) -> bytes:
     return b"".join(raw[i + 1 : i + 2] + raw[i : i + 1] for i in range(0, length, 2))
 
 
-class TaskFile:
+class TaskFile(Latches):
     """The registers that each device of a channel has; writes reach both, results are the selected one's.
 
     Those named ``previous_`` hold what was written before the present value: the upper bytes of a 48-bit command.
@@ -62,13 +63,6 @@ class TaskFile:
 
     def __init__(self) -> None:
         self.error = 0
-        self.count = self.low = self.mid = self.high = 0
-        self.previous_count = self.previous_low = self.previous_mid = self.previous_high = 0
-
-    def write(self, name: str, value: int) -> None:
-        """The host writes register *name*."""
-        setattr(self, f"previous_{name}", getattr(self, name))
-        setattr(self, name, value)
 
     def show(self, count: int, low: int, mid: int, high: int) -> None:
         """A result."""

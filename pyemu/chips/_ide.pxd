@@ -4,6 +4,12 @@ from libc.stdint cimport uint8_t, uint64_t
 from ..device._irq cimport IRQOut
 
 
+cdef class Latches:
+    cdef public uint8_t count, low, mid, high
+    cdef public uint8_t previous_count, previous_low, previous_mid, previous_high
+    cdef void latch(self, uint64_t offset, uint8_t value) noexcept nogil
+
+
 cdef class IDECore:
     cdef readonly bytearray buffer
     cdef readonly bytearray statuses
@@ -17,7 +23,9 @@ cdef class IDECore:
     cdef uint8_t[::1] _bytes
     cdef uint8_t[::1] _status
     cdef IRQOut _pin
+    cdef Latches _first, _second
 
+    cdef void latch(self, uint64_t offset, uint8_t value) noexcept nogil
     cdef uint8_t visible_status(self) noexcept nogil
     cdef bint holds(self, unsigned length) noexcept nogil
     cdef void drive_pin(self) noexcept nogil

@@ -7,6 +7,16 @@ PHASE_IN: int
 PHASE_OUT: int
 BUFFER_SIZE: int
 
+class Latches:
+    count: int
+    low: int
+    mid: int
+    high: int
+    previous_count: int
+    previous_low: int
+    previous_mid: int
+    previous_high: int
+
 class IDECore:
     position: int
     limit: int
@@ -21,7 +31,7 @@ class IDECore:
     @property
     def present(self) -> int: ...
     def __init__(self, *args: object, **kwargs: object) -> None: ...
-    def bind(self, pin: IRQOut, present: int) -> None: ...
+    def bind(self, pin: IRQOut, present: int, first: Latches, second: Latches) -> None: ...
     def command_handler(self) -> IoHandler: ...
     def control_handler(self) -> IoHandler: ...
     def update_pin(self) -> None: ...

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The part of an IDE channel that guests hammer: the data port and the status registers.
+"""The part of an IDE channel that guests hammer: the data port, the status registers, and the latches of a task file.
 
 Everything else is in :mod:`pyemu.chips.ide`, which this calls at the end of each block and for the other registers.
 """
@@ -16,10 +16,15 @@ PHASE_OUT = 2  # the host writes it
 cdef enum:
     IN = 1
     OUT = 2
+    REG_COUNT = 2
+    REG_LOW = 3
+    REG_MID = 4
+    REG_HIGH = 5
     REG_STATUS = 7
     DEVICE_SELECT = 0x10
     CONTROL_NIEN = 0x02
     CONTROL_SRST = 0x04
+    CONTROL_HOB = 0x80
     STATUS_BSY = 0x80
     # DD7 is pulled down at the host so that an empty channel does not look busy; the rest of the bus floats high.
     EMPTY_BUS = 0x7F
@@ -27,6 +32,21 @@ cdef enum:
     CONTROL_PORT = 8  # the offset that the Python half sees for the device control register
 
 BUFFER_SIZE = BUFFER_LENGTH
+
+
+cdef class Latches:
+    """Registers 2 to 5 of one device, a byte each, and what was written to them before: a 48-bit command takes both."""
+
+    # Cannot fail: other offsets are left alone.
+    cdef void latch(self, uint64_t offset, uint8_t value) noexcept nogil:
+        if offset == REG_COUNT:
+            self.previous_count, self.count = self.count, value
+        elif offset == REG_LOW:
+            self.previous_low, self.low = self.low, value
+        elif offset == REG_MID:
+            self.previous_mid, self.mid = self.mid, value
+        elif offset == REG_HIGH:
+            self.previous_high, self.high = self.high, value
 
 
 cdef class IDECore:
@@ -48,10 +68,11 @@ cdef class IDECore:
         self._bytes = self.buffer
         self._status = self.statuses
 
-    def bind(self, IRQOut pin not None, unsigned present):
-        """Connects the core to its interrupt pin and says which devices are there."""
+    def bind(self, IRQOut pin not None, unsigned present, Latches first not None, Latches second not None):
+        """Connects the core to its interrupt pin, says which devices are there, and gives it their registers."""
         self._pin = pin
         self.present = present & 3
+        self._first, self._second = first, second
 
     def command_handler(self):
         """The handler of the eight command ports, data port included."""
@@ -82,6 +103,15 @@ cdef class IDECore:
 
     def write_register(self, unsigned offset, unsigned value):
         raise NotImplementedError
+
+    # Cannot fail: handlers exist once bind() has been called; before that nothing is present.
+    cdef void latch(self, uint64_t offset, uint8_t value) noexcept nogil:
+        # Both devices latch, whichever is selected, unless nobody is there or a reset is held.
+        if not self.present or self.control & CONTROL_SRST:
+            return
+        self.control &= ~<uint8_t>CONTROL_HOB   # any write but to the control port ends the look at the previous values
+        self._first.latch(offset, value)
+        self._second.latch(offset, value)
 
     # Cannot fail: the arrays are two bytes long and indexed with one bit.
     cdef uint8_t visible_status(self) noexcept nogil:
@@ -182,6 +212,8 @@ cdef uint64_t _read_command(void *opaque, uint64_t offset, unsigned size) noexce
 cdef void _write_command(void *opaque, uint64_t offset, unsigned size, uint64_t value) noexcept nogil:
     if offset == 0:
         (<IDECore>opaque).write_data(size, value)
+    elif REG_COUNT <= offset <= REG_HIGH:
+        (<IDECore>opaque).latch(offset, value & 0xFF)
     else:
         (<IDECore>opaque).write_slow(offset, value & 0xFF)
 

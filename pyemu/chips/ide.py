@@ -101,7 +101,7 @@ class IDEChannel(Commands, ISAFunction):
             self.disks.append(ATADisk(None if packet else drive, n))
             self.cdroms.append(CDROM(drive if packet else None, n, packet))
         self.files = [TaskFile(), TaskFile()]
-        self.bind(self.irq_out, sum(1 << n for n, drive in enumerate(drives) if drive is not None))
+        self.bind(self.irq_out, sum(1 << n for n, drive in enumerate(drives) if drive is not None), *self.files)
         self.dma_timer = Clock("step").timer(self.dma_run, "ide-dma")
         self.command = self.features = 0
         self.sector = 0
@@ -285,7 +285,7 @@ class IDEChannel(Commands, ISAFunction):
         return value
 
     def write_register(self, offset: int, value: int) -> None:
-        """Registers 1 to 8. Both devices latch all of them, whichever is selected."""
+        """Registers 1 and 6 to 8; the compiled half has the others. Both devices latch them, whichever is selected."""
         if not self.present:
             return
         if offset == REG_CONTROL:
@@ -296,9 +296,6 @@ class IDEChannel(Commands, ISAFunction):
         self.control &= ~CONTROL_HOB  # any write to the other registers ends the look at the previous values
         if offset == REG_ERROR_FEATURES:
             self.features = value
-        elif offset < REG_DEVICE:
-            for file in self.files:
-                file.write(TaskFile.NAMES[offset - REG_COUNT], value)
         elif offset == REG_DEVICE:
             if (value ^ self.device) & DEVICE_SELECT and self.phase != PHASE_IDLE:
                 # Not allowed to hosts (ATA-4); the device that loses the bus gives its transfer up.
