@@ -48,6 +48,14 @@ def test_links_lead_somewhere(page):
             assert (page.parent / target.partition("#")[0]).exists(), f"{page.name}: {target}"
 
 
+def test_the_index_lists_every_page():
+    index = ROOT / "docs" / "README.md"
+    linked = {(index.parent / t).resolve() for t in re.findall(r"\]\(([^)\s]+)\)", index.read_text(encoding="utf-8"))}
+    chips = ROOT / "docs" / "reference" / "chips"  # these have an index of their own
+    pages = {p for p in (ROOT / "docs").rglob("*.md") if p.parent != chips} - {index} | {chips / "README.md"}
+    assert pages <= linked, f"docs/README.md lacks {sorted(p.name for p in pages - linked)}"
+
+
 def blocks(page, language):
     """The fenced blocks of *language*, each with the file name that the line before it gives in bold, or None."""
     pattern = rf"(?:\*\*`([^`]+)`\*\*[^\n]*\n\n)?```{language}\n(.*?)```"
