@@ -53,14 +53,12 @@ cdef extern from *:
 
 cdef extern from *:
     """
-    /* What stands for the pages of a gap that is bridged: zeros to write, and a place for what is read and not wanted. */
+    /* What stands for the pages of a gap that is bridged when writing. */
     #define PYEMU_GAP 0x8000
     static const unsigned char pyemu_zeros[PYEMU_GAP] __attribute__((aligned(4096)));
-    static unsigned char pyemu_unwanted[PYEMU_GAP] __attribute__((aligned(4096)));
     """
     const int64_t PYEMU_GAP
     const uint8_t *pyemu_zeros
-    uint8_t *pyemu_unwanted
 
 cdef enum:
     # Longest piece of one system call. It bounds how far a failed write has to be looked back for.
@@ -318,6 +316,10 @@ def read_pages(int fd, uintptr_t base, Py_ssize_t pages, Py_ssize_t page_size, i
     cdef Py_ssize_t i = 0
     cdef int code = 0, count
     cdef iovec parts[PARTS]
+    # One for each thread: what several write to at once goes to and fro between their caches.
+    cdef uint8_t room_for_gap[PYEMU_GAP + 4096]
+    # Aligned as direct I/O wants it.
+    cdef uint8_t *unwanted = room_for_gap + (4096 - <uintptr_t>room_for_gap % 4096) % 4096
     gap = _bridge(gap, page_size)
     with nogil:
         page = runs[0, 0] if runs.shape[0] else 0
@@ -345,7 +347,7 @@ def read_pages(int fd, uintptr_t base, Py_ssize_t pages, Py_ssize_t page_size, i
                 if room < 0 or room > gap or not gap or count + 2 > PARTS or length + room >= longest:
                     break
                 if room:
-                    parts[count].iov_base = pyemu_unwanted
+                    parts[count].iov_base = unwanted
                     parts[count].iov_len = room * page_size
                     count += 1
                     length += room
