@@ -2,12 +2,14 @@
 """Generated pages are current, the code in the pages is code that runs, links lead somewhere."""
 
 import importlib
+import inspect
 import pathlib
 import re
 
 import pytest
 
 import pyemu
+from pyemu.control.commands import Commands
 from pyemu.plugin import PluginManager, docs, hookspecs
 from pyemu.plugin.manager import HOOKS
 
@@ -54,6 +56,23 @@ def test_the_index_lists_every_page():
     chips = ROOT / "docs" / "reference" / "chips"  # these have an index of their own
     pages = {p for p in (ROOT / "docs").rglob("*.md") if p.parent != chips} - {index} | {chips / "README.md"}
     assert pages <= linked, f"docs/README.md lacks {sorted(p.name for p in pages - linked)}"
+
+
+def test_the_qmp_page_has_every_command_with_its_arguments():
+    text = (ROOT / "docs" / "reference" / "qmp.md").read_text(encoding="utf-8")
+    shown = {m[1]: m[2].strip() for m in re.finditer(r"^\| `([^`]+)` \|([^|]*)\|", text, flags=re.MULTILINE)}
+    commands = Commands(None)
+    assert list(shown) == [c["name"] for c in commands.query_commands()]
+    spelled = {name.replace("_", "-"): name for name in shown}  # as methods are named
+    for method_name, method in inspect.getmembers(commands, inspect.ismethod):
+        if method_name.startswith("_") or method_name == "execute":
+            continue
+        given = [p for p in inspect.signature(method).parameters.values() if p.name != "take_fd"]
+        if any(p.kind is p.VAR_KEYWORD for p in given):
+            continue
+        names = [f"`{p.name.replace('_', '-')}`" for p in given]
+        expected = ", ".join(n if p.default is p.empty else f"[{n}]" for n, p in zip(names, given, strict=True))
+        assert shown[spelled[method_name.replace("_", "-")]] == expected, method_name
 
 
 def blocks(page, language):
