@@ -108,6 +108,8 @@ cdef class RTCCore:
     cdef readonly IRQOut pin
     cdef uint8_t[::1] _pinned           # keeps anyone from resizing the bytes
     cdef uint8_t *mem
+    cdef int64_t shown                  # the second that the bytes of the time show
+    cdef bint fresh                     # whether they do, in the present format
 
     def __cinit__(self, *args, **kwargs):
         self.cmos = bytearray(SIZE)
@@ -157,6 +159,10 @@ cdef class RTCCore:
         if not self.running():
             return
         cdef int64_t seconds = self.second(now)
+        if self.fresh and seconds == self.shown:
+            return                      # a guest that polls the clock pays for the calendar once a second
+        self.fresh = True
+        self.shown = seconds
         cdef int64_t days = _floor(seconds, DAY_SECONDS)
         cdef int64_t rest = seconds - days * DAY_SECONDS
         cdef int64_t z = days + 719468
@@ -201,6 +207,7 @@ cdef class RTCCore:
         self.base_ns = now - (wall_ns - self.base_second * SECOND)
         self.weekday_shift = 0
         self.seen_ns = now
+        self.fresh = False
         self.to_registers(now)
         self.plan(now)
 
@@ -329,6 +336,7 @@ cdef class RTCCore:
         elif index == B and value & B_SET:
             value &= ~<uint8_t>B_UIE        # data sheet: SET clears UIE
         self.mem[index] = value
+        self.fresh = False
         if self.divider_runs() and not divider_ran:
             self.base_ns = now - SECOND // 2        # released from reset, the first update is half a second off
         if self.running() and (not was_running or _shows_time(index)):
@@ -359,6 +367,7 @@ cdef class RTCCore:
 
     def refresh(self):
         """Drives the pin as the loaded flags say. The timer's deadline is part of the state."""
+        self.fresh = False
         self.drive()
 
     def reset_core(self):

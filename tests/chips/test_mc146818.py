@@ -300,3 +300,21 @@ def test_the_zone_of_a_base_counts():
     fixture = ISAFixture()
     rtc = fixture.plug(RTC(base="2026-01-31T14:00:00+02:00"))
     assert shown(rtc) == START
+
+
+@pytest.mark.parametrize("b", [BINARY | H24, 0, BINARY])
+def test_a_clock_that_was_just_read_shows_what_changed_since(b):
+    rtc, clock, _ = chip(START + timedelta(hours=9, seconds=58))
+    saved = RTC.vmstate.encode(rtc)
+    assert shown(rtc) == START + timedelta(hours=9, seconds=58)
+    rtc.write(B, b)
+    rtc.write(B, SET | b)
+    rtc.write(MINUTES, 7)
+    rtc.write(B, b)
+    assert shown(rtc) == START + timedelta(hours=9, minutes=7, seconds=58)
+    clock.advance(2 * SECOND)
+    assert shown(rtc) == START + timedelta(hours=9, minutes=8)
+    rtc.set_epoch_ns(0)
+    assert shown(rtc) == EPOCH
+    load(rtc, saved)
+    assert shown(rtc) == START + timedelta(hours=9, seconds=60)
