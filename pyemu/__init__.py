@@ -9,6 +9,7 @@ nothing and works where a compiled part is missing; using such a part then says 
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -104,6 +105,8 @@ def _missing(name: str, error: ImportError) -> ImportError:
         advice = "this compiled part is not built for this Python; install with: pip install pyemu-machine"
     elif part.startswith("pyemu"):
         advice = "the installation is incomplete"
+    elif part in sys.stdlib_module_names:  # no package to install: of that name there may be a stranger's
+        advice = f"this Python on {sys.platform} does not have it; machines run on Linux"
     else:
         advice = f"install it with: pip install {part.partition('.')[0]}"
     return ImportError(f"pyemu.{name} needs {part}: {error} ({advice})", name=error.name, path=error.path)

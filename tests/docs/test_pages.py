@@ -5,6 +5,7 @@ import importlib
 import inspect
 import pathlib
 import re
+import sys
 
 import pytest
 
@@ -129,3 +130,10 @@ def test_unknown_names_and_missing_parts_are_told_apart(monkeypatch):
     monkeypatch.setattr(importlib, "import_module", fail)
     with pytest.raises(ImportError, match=r"pyemu.PortioList needs pyemu.memory._dispatch: .* compiled part"):
         _ = pyemu.PortioList
+
+
+def test_a_missing_module_of_python_itself_is_not_to_be_installed():
+    advice = str(pyemu._missing("Machine", ModuleNotFoundError("No module named 'fcntl'", name="fcntl")))
+    assert "pip install" not in advice
+    assert f"this Python on {sys.platform} does not have it; machines run on Linux" in advice
+    assert "pip install numpy" in str(pyemu._missing("Machine", ModuleNotFoundError("", name="numpy.linalg")))
