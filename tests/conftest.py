@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Says which pyemu is being tested, and makes sure of it where that matters."""
 
+import gc
 import os
 import pathlib
 
@@ -27,3 +28,9 @@ def pytest_report_header():
 def pytest_configure(config):
     if os.environ.get("PYEMU_TEST_INSTALLED") and HERE == CHECKOUT / "pyemu":
         raise pytest.UsageError(f"the installed pyemu is to be tested, but {HERE} was imported")
+
+
+def pytest_collection_finish():
+    # Thousands of collected tests live to the end: whoever collects garbage need not look at them each time.
+    gc.collect()
+    gc.freeze()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import queue
+import sys
 import threading
 
 from pyemu.device import Clock
@@ -138,6 +139,9 @@ class Guest(threading.Thread):
         self.pictures = []
 
     def __enter__(self):
+        # A guest of compiled code does not hold the interpreter; this one hands it over often instead.
+        self.interval = sys.getswitchinterval()
+        sys.setswitchinterval(1e-4)
         self.host.guest = self
         self.stop, self.host.vm_stop = self.host.vm_stop, self.vm_stop
         self.start()
@@ -146,6 +150,7 @@ class Guest(threading.Thread):
     def __exit__(self, *exc):
         self.call(lambda: setattr(self, "ended", True))
         self.join()
+        sys.setswitchinterval(self.interval)
         self.host.guest, self.host.vm_stop = None, self.stop
 
     def vm_stop(self, state):

@@ -74,8 +74,8 @@ def test_the_file_holds_the_moment_of_the_command(controller, snapshot, filled, 
             host.blocks[0].array[page * PAGE + 8 : page * PAGE + 16] += 1
         host.blocks[1].array[n % 16 * PAGE] ^= 1
 
+    made = snapshot(host, kind)
     with Guest(host, step) as guest:
-        made = snapshot(host, kind)
         made.migrate_file(tmp_path / "x")
         assert host.run_state == "running"
     (picture,) = guest.pictures
