@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from typing import ClassVar
 
-from ..device import ISADevice, VMState, vmstate
+from ..device import ISADevice, Register, RegisterTable, VMState, vmstate
 from ..errors import ConfigError
 from ..memory import PortioEntry
 
@@ -31,6 +31,12 @@ class FirmwareConfig(ISADevice):
 
     type_name = "fw-cfg"
     vmstate = VMState("fw-cfg", fields=(vmstate.uint16("key"), vmstate.uint32("position")))
+    register_tables = (
+        RegisterTable(
+            (Register(0, "selector", size=2, source="key", effect="write-only; the port behind it gives the item byte by byte"),),
+            name="firmware configuration, at 510", size=2,
+        ),
+    )  # fmt: skip
     volatile: ClassVar[frozenset[str]] = frozenset({"_items", "_names"})
 
     def __init__(self, **properties: object) -> None:

@@ -17,6 +17,7 @@ from ..errors import ConfigError
 from ..memory import MemoryRegion, PortioEntry, PortioList, RAMBlock
 from ._vga import VRAM_SIZE, WINDOW, VGACore
 from ._vga_picture import picture_of, text_of
+from ._vga_registers import TABLES
 
 WINDOW_BASE, PORT_BASE, DISPI_BASE = 0xA0000, 0x3B0, 0x1CE
 #: Under the memory of anything that was mapped over the window on purpose, above nothing.
@@ -78,6 +79,7 @@ class ISAVGA(VGA, ISADevice):
 
     type_name = "isa-vga"
     vmstate = VMState("isa-vga", fields=_FIELDS)
+    register_tables = TABLES
     volatile: ClassVar[frozenset[str]] = frozenset({"changes"})
 
     def realize(self) -> None:
@@ -106,6 +108,7 @@ class PCIVGA(VGA, PCIDevice):
     command_wmask = COMMAND_IO | COMMAND_MEMORY
     properties = (Property("romfile", "file", None, "video BIOS, shown through the expansion ROM register"),)
     vmstate = pci_state("pci-vga", *_FIELDS)
+    register_tables = TABLES
     volatile: ClassVar[frozenset[str]] = frozenset({"changes", "romfile", "_lists", "_region", "_shown", "_rom"})
     romfile: str | None
 

@@ -13,6 +13,7 @@ from .bus import Bus
 from .device import Device
 from .pci_device import CONFIG_SIZE, PCIDevice
 from .properties import Property
+from .registers import Register, RegisterTable
 from .vmstate import VMState, uint32
 
 if TYPE_CHECKING:
@@ -197,6 +198,15 @@ class PCIConfigPorts(Device):
     bus_kind = "pci"
     properties = (Property("iobase", "int", 0xCF8, "first of the eight ports", 0, 0xFFF8),)
     vmstate = VMState("pci-config-ports", fields=(uint32("address"),))
+    register_tables = (
+        RegisterTable(
+            (
+                Register(0, "configuration address", 0, 0x80FFFFFC, size=4, source="address",
+                         effect="dwords only; 31 enables, 23-16 bus, 15-8 device and function; data at 4 to 7"),
+            ),
+            name="PCI configuration mechanism 1", size=8,
+        ),
+    )  # fmt: skip
     volatile: ClassVar[frozenset[str]] = frozenset({"_list"})
     bus: PCIBus
     iobase: int
