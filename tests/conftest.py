@@ -13,7 +13,7 @@ import pyemu
 pytest_plugins = ["pyemu.testing.fixtures"]
 
 # How long an example takes says how busy the system is, not whether the code is right.
-settings.register_profile("pyemu", deadline=None, max_examples=25)
+settings.register_profile("pyemu", deadline=None, max_examples=15)
 settings.register_profile("thorough", deadline=None, max_examples=1000)
 settings.load_profile(os.environ.get("PYEMU_HYPOTHESIS", "pyemu"))
 
@@ -34,3 +34,4 @@ def pytest_collection_finish():
     # Thousands of collected tests live to the end: whoever collects garbage need not look at them each time.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 20, 20)

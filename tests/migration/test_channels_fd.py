@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 import signal
 import socket
@@ -34,6 +35,8 @@ def context():
 
 
 def open_fds():
+    """Open descriptors with what they lead to. Garbage of earlier tests must not go between two looks."""
+    gc.collect()
     return {n: os.readlink(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{n}")}
 
 
