@@ -8,7 +8,6 @@ import contextlib
 import logging
 import os
 import sys
-import termios
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -59,6 +58,12 @@ def _report(message: str, debug: bool) -> int:
 @contextlib.contextmanager
 def _terminal_kept() -> Iterator[None]:
     """Gives the terminal back as it was, even if a chardev that made it raw never got to."""
+    try:
+        # Not on every system, and `pyemu doctor` runs on all.
+        import termios
+    except ImportError:
+        yield
+        return
     try:
         fd = sys.stdin.fileno()
         saved = termios.tcgetattr(fd)

@@ -41,7 +41,8 @@ def run(args: argparse.Namespace) -> int:
     target = args.file.absolute()
     with QMPConnection(args.qmp) as qmp:
         ran = qmp.execute("query-status")["running"]
-        if not args.stop and not args.external_disks:
+        # During a background save the guest runs on; that it is stopped afterwards undoes nothing of what it wrote.
+        if (args.background or not args.stop) and not args.external_disks:
             _check_drives(qmp)
         with configured(qmp, capabilities, parameters):
             qmp.execute("migrate", channels=file_channels(target))

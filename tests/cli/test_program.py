@@ -2,6 +2,8 @@
 """Exit statuses, one line an error, subcommands of plugins."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -98,3 +100,17 @@ def test_no_plugins(pyemu, installed):
     assert status == 0
     assert "switched off by --no-plugins" in out
     assert pyemu("--no-plugins greet")[0] == 2
+
+
+@pytest.mark.parametrize("line", ["--version", "doctor --no-plugins"])
+def test_a_system_without_unix_modules_is_told_what_is_missing(line):
+    script = (
+        "import sys\n"
+        "sys.modules.update(dict.fromkeys(['termios', 'tty', 'fcntl', 'resource']))\n"
+        "from pyemu.cli import _program\n"
+        "sys.exit(_program.main(sys.argv[1:]))"
+    )
+    words = [sys.executable, "-c", script, *line.split()]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+    assert "Traceback" not in done.stderr and "internal error" not in done.stderr
+    assert done.stdout.startswith(("pyemu 0", "ok"))

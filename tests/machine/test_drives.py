@@ -90,7 +90,10 @@ def test_saving_from_outside_refuses_too(disk, tmp_path):
             )  # fmt: skip
             with pytest.raises(MigrationError, match=f"would go on writing {disk} in place: --stop"):
                 save.run(arguments)
-            arguments.stop = True
+            arguments.stop = arguments.background = True
+            with pytest.raises(MigrationError, match=f"would go on writing {disk} in place"):
+                save.run(arguments)
+            arguments.background = False
             assert save.run(arguments) == 0
         finally:
             server.close()
