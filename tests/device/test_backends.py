@@ -190,7 +190,8 @@ def test_waiting_for_the_first_client(tmp_path):
 
 
 HOLD_TERMINAL = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 from pyemu.device import open_chardev
 c = open_chardev("stdio")
 c.write(b"ready")
