@@ -109,7 +109,7 @@ class DeviceConformance:
     # -- behaviour --------------------------------------------------------------------------------
 
     def test_no_access_raises(self) -> None:
-        for seed in range(3):
+        for seed in range(5):
             fixture, _ = self._plugged()
             self._exercise(fixture, seed)
 
@@ -124,7 +124,7 @@ class DeviceConformance:
 
     def test_saved_and_loaded_it_is_the_same(self) -> None:
         # Several ends of the exercise: an interrupt that is lost shows only where one was pending.
-        for start in range(40, 45):
+        for start in range(40, 48):
             fixture, device = self._plugged()
             self._exercise(fixture, start)
             data = self._save(device)
@@ -163,7 +163,7 @@ class DeviceConformance:
         self._exercise(fixture, seed=12)
         whole = self._save(device)
         chance = random.Random(6)
-        for n in range(50):
+        for n in range(100):
             data = bytearray(whole if n % 2 else chance.randbytes(len(whole)))
             for _ in range(chance.randrange(1, 4)):
                 if data:

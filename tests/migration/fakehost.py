@@ -148,9 +148,11 @@ class Guest(threading.Thread):
         return self
 
     def __exit__(self, *exc):
-        self.call(lambda: setattr(self, "ended", True))
-        self.join()
-        sys.setswitchinterval(self.interval)
+        try:
+            self.call(lambda: setattr(self, "ended", True))
+            self.join()
+        finally:
+            sys.setswitchinterval(self.interval)
         self.host.guest, self.host.vm_stop = None, self.stop
 
     def vm_stop(self, state):
