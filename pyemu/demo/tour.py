@@ -150,7 +150,8 @@ def save_proofs(saves: list[LiveSave]) -> list[Proof]:
 def come_back(console: Console, save: LiveSave) -> list[Proof]:
     """Restores *save* in a fresh machine and watches it go on."""
     console.print(f"\n[bold]Restoring[/] {save.report.path.name} in a fresh machine")
-    with restore(save.report.path, serial=["memory"]) as machine:
+    # The file names the guest's image, and was written here a moment ago.
+    with restore(save.report.path, serial=["memory"], host_files=True) as machine:
         at = counter(machine)
         serial = machine.serial[0]
         went_on = machine.run(until=serial.contains(LINE_END), timeout=PATIENCE)
