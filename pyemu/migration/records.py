@@ -7,7 +7,7 @@ and the page, or one zero byte. All page work runs without the GIL; functions ma
 
 from __future__ import annotations
 
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
@@ -124,12 +124,10 @@ def _scatter_file(block: Memory, stream: StreamReader, touched: Bits) -> tuple[i
     work = _records.FileScatter(
         stream.channel.fileno(), position, block.pointer, pages, block.page_size, touched, new_bits(pages), PIECE
     )
-    threads = [threading.Thread(target=work.work, name="restore") for _ in range(reading_threads() - 1)]
-    for thread in threads:
-        thread.start()
-    work.work()
-    for thread in threads:
-        thread.join()
+    count = reading_threads()
+    with ThreadPoolExecutor(count, "restore") as threads:
+        for job in [threads.submit(work.work) for _ in range(count)]:
+            job.result()
     stream.passed(work.end - position)
     return work.normal, work.zero
 
